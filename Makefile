@@ -1,0 +1,80 @@
+# The only way in which people and CI call anything. `make` alone lists it all.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+# Steps share two cores, one target folder and one lock: in turn is fastest.
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+step := @.ci/step
+root := $(shell id -u | grep -qx 0 && echo yes)
+
+.PHONY: help
+help: ## List every target with a sentence
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Run it all here: Kubernetes (or the one of KUBECONFIG), controller, agent, kubectl through the tunnel
+	@demo/up
+
+.PHONY: demo-down
+demo-down: ## Stop the demo and leave nothing of it behind
+	@demo/down
+
+.PHONY: test
+test: requires kube programs ## Run every test on real parts; sets up what they need first
+	$(step) "test" cargo test --workspace --no-fail-fast
+
+.PHONY: ci
+ci: fmt-check kube lint test ## What CI runs: format, lint, test
+
+.PHONY: fmt
+fmt: ## Format the code
+	@cargo fmt --all
+
+.PHONY: fmt-check
+fmt-check:
+	$(step) "format" cargo fmt --all --check
+
+.PHONY: lint
+lint: ## Check code, documentation and licences; a warning is an error
+	$(step) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" .ci/step "documentation" cargo doc --workspace --no-deps --locked --quiet
+	@if cargo deny --version >/dev/null 2>&1; then \
+	    .ci/step "licences, bans, sources" cargo deny --offline --all-features check licenses bans sources; \
+	else \
+	    echo "==> licences: not checked, cargo-deny is not installed (cargo install cargo-deny)" >&2; \
+	fi
+
+.PHONY: bench
+bench: requires kube programs ## Measure latency and reconnection beside direct access, and print them
+	$(step) "bench" cargo bench --workspace
+
+.PHONY: gen
+gen: kube ## Write again what is generated: proto code, OpenAPI, help texts, chart renders
+	@CULVERT_GEN=1 .ci/step "generate" cargo test --workspace --no-fail-fast -- \
+	    committed generated golden current
+
+.PHONY: kube
+kube: ## Build the Kubernetes that tests and demo run on (minutes once; kept in the user's cache)
+	$(step) "Kubernetes programs" integration/kube/build
+
+.PHONY: images
+images: programs ## Make the container images of controller and agent
+	$(step) "images" images/build
+
+.PHONY: clean
+clean: ## Remove what was built in this tree; the user's cache stays
+	@cargo clean
+	@rm -rf .work
+	@echo "the Kubernetes programs stay in $${CULVERT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/culvert}" >&2
+
+# System packages, installed when that is allowed and else named.
+.PHONY: requires
+requires:
+	$(step) "system packages" integration/kube/requires $(if $(root),--node)
+
+# The programs that images and stories run.
+.PHONY: programs
+programs:
+	$(step) "programs" cargo build --workspace --bins --locked
