@@ -1,0 +1,3 @@
+module culvert.invalid/pause
+
+go 1.24
