@@ -8,6 +8,8 @@ SHELL := /bin/bash
 
 step := @.ci/step
 root := $(shell id -u | grep -qx 0 && echo yes)
+host = $(shell rustc -vV | sed -n "s/^host: //p")
+version = $(shell sed -n "/workspace.package/,/^$$/s/^version = .\(.*\).$$/\1/p" Cargo.toml)
 
 .PHONY: help
 help: ## List every target with a sentence
@@ -41,7 +43,7 @@ lint: ## Check code, documentation and licences; a warning is an error
 	$(step) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" .ci/step "documentation" cargo doc --workspace --no-deps --locked --quiet
 	@if cargo deny --version >/dev/null 2>&1; then \
-	    .ci/step "licences, bans, sources" cargo deny --offline --all-features check licenses bans sources; \
+	    .ci/step "licences, bans, sources" cargo deny --offline check licenses bans sources; \
 	else \
 	    echo "==> licences: not checked, cargo-deny is not installed (cargo install cargo-deny)" >&2; \
 	fi
@@ -60,8 +62,13 @@ kube: ## Build the Kubernetes that tests and demo run on (minutes once; kept in 
 	$(step) "Kubernetes programs" integration/kube/build
 
 .PHONY: images
-images: programs ## Make the container images of controller and agent
-	$(step) "images" images/build
+images: ## Make the container images of controller and agent in .work/images
+	$(step) "release programs" cargo build --release --locked -p culvert-controller -p culvert-agent
+	@mkdir -p .work/images
+	@for name in controller agent; do \
+	    .ci/step "image of the $$name" images/build "localhost/culvert-$$name:$(version)" \
+	        "target/$(host)/release/culvert-$$name" ".work/images/culvert-$$name.tar"; \
+	done
 
 .PHONY: clean
 clean: ## Remove what was built in this tree; the user's cache stays
