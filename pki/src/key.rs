@@ -178,3 +178,42 @@ fn is_supported(spki: &[u8]) -> bool {
     parsed.algorithm.algorithm == OID_KEY_TYPE_EC_PUBLIC_KEY
         && curve.is_some_and(|curve| curve == OID_EC_P256 || curve == OID_NIST_EC_P384)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_key_survives_storage() {
+        for pair in [KeyPair::generate().unwrap(), KeyPair::generate_root().unwrap()] {
+            assert_eq!(KeyPair::from_pkcs8(&pair.to_pkcs8()).unwrap().spki(), pair.spki());
+            assert_eq!(KeyPair::from_pem(&pair.to_pem()).unwrap().spki(), pair.spki());
+            assert_eq!(pair.verified_key().unwrap().pin(), pair.pin());
+        }
+    }
+
+    #[test]
+    fn other_kinds_of_private_key_are_refused() {
+        for algorithm in [&rcgen::PKCS_ED25519, &rcgen::PKCS_ECDSA_P521_SHA512, &rcgen::PKCS_RSA_SHA256] {
+            let other = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            assert_eq!(KeyPair::from_pkcs8(other.serialized_der()).unwrap_err(), KeyError::Malformed);
+        }
+        assert_eq!(KeyPair::from_pem("nothing").unwrap_err(), KeyError::Malformed);
+    }
+
+    #[test]
+    fn a_private_key_does_not_show_in_debug() {
+        let pair = KeyPair::generate().unwrap();
+        assert_eq!(format!("{pair:?}"), format!("KeyPair {{ pin: Pin({}), .. }}", pair.pin()));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_calmly(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(KeyPair::from_pkcs8(&bytes).is_err());
+            prop_assert!(VerifiedKey::from_proven_spki(&bytes).is_err());
+        }
+    }
+}

@@ -18,6 +18,8 @@
 
 pub mod authority;
 pub mod csr;
+#[cfg(test)]
+mod forge;
 pub mod key;
 pub mod name;
 pub mod pem;

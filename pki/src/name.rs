@@ -266,3 +266,104 @@ pub(crate) fn sole_uri(certificate: &[u8]) -> Result<String, NameError> {
         _ => Err(NameError::NotOneUri),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn domain() -> TrustDomain {
+        "culvert.internal".parse().unwrap()
+    }
+
+    #[test]
+    fn a_trust_domain_is_a_lower_case_dns_name() {
+        for good in ["culvert.internal", "localhost", "a-b.c1.example", "1.example"] {
+            assert_eq!(good.parse::<TrustDomain>().unwrap().as_str(), good);
+        }
+        let long = vec!["abcdefghi"; 21].join(".");
+        for bad in ["", ".", "a.", ".a", "A.b", "a b", "-a.b", "a-.b", "a/b", "a_b", "é.b", "10.0.0.1", &long]
+        {
+            assert_eq!(bad.parse::<TrustDomain>(), Err(NameError::Domain), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn server_names_carry_the_token_id_and_nothing_else_does() {
+        let id: TokenId = "aaaaaaaaaaaaa".parse().unwrap();
+        let name = domain().enrolment_server_name(&id);
+        assert_eq!(name, "aaaaaaaaaaaaa.agents.culvert.internal");
+        assert_eq!(domain().token_id_of(&name), Some(id));
+        for other in
+            ["agents.culvert.internal", "x.agents.culvert.internal", "aaaaaaaaaaaaa.agents.other.internal"]
+        {
+            assert_eq!(domain().token_id_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn an_identity_has_one_spelling() {
+        let (org, agent) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let uri = Identity::Agent { org, agent }.uri(&domain());
+        assert_eq!(
+            uri,
+            "spiffe://culvert.internal/org/00000000-0000-0000-0000-000000000001\
+             /agent/00000000-0000-0000-0000-000000000002"
+        );
+        let org = "00000000-0000-0000-0000-00000000000a";
+        for bad in [
+            String::new(),
+            "https://culvert.internal/replica/x".to_owned(),
+            format!("spiffe://culvert.internal/replica/{}", org.to_uppercase()),
+            format!("spiffe://culvert.internal/replica/{{{org}}}"),
+            format!("spiffe://culvert.internal/replica/{}", org.replace('-', "")),
+            format!("spiffe://culvert.internal/replica/{org}/"),
+            format!("spiffe://culvert.internal//replica/{org}"),
+            format!("spiffe://culvert.internal/org/{org}/agent/{org}/user/{org}"),
+            format!("spiffe://culvert.internal/org/{org}/ca/agents"),
+            format!("spiffe://culvert.internal/org/{org}/agent/{org}?x"),
+        ] {
+            assert_eq!(Identity::parse(&bad, &domain()), Err(NameError::Uri), "{bad:?}");
+        }
+        let foreign = format!("spiffe://culvert.example/replica/{org}");
+        assert_eq!(Identity::parse(&foreign, &domain()), Err(NameError::ForeignDomain));
+    }
+
+    fn identities() -> impl Strategy<Value = Identity> {
+        (any::<u128>(), any::<u128>(), 0..3).prop_map(|(a, b, kind)| {
+            let (a, b) = (Uuid::from_u128(a), Uuid::from_u128(b));
+            match kind {
+                0 => Identity::Agent { org: a, agent: b },
+                1 => Identity::User { org: a, user: b },
+                _ => Identity::Replica { replica: a },
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn identities_and_purposes_survive_their_uri(identity in identities()) {
+            prop_assert_eq!(Identity::parse(&identity.uri(&domain()), &domain()), Ok(identity));
+            let purpose = identity.issuer();
+            prop_assert_eq!(Purpose::parse(&purpose.uri(&domain()), &domain()), Ok(purpose));
+            // No name is both: an authority can never pass for a leaf.
+            prop_assert!(Identity::parse(&purpose.uri(&domain()), &domain()).is_err());
+            prop_assert!(Purpose::parse(&identity.uri(&domain()), &domain()).is_err());
+        }
+
+        #[test]
+        fn whatever_parses_is_spelled_as_we_spell_it(text in "(spiffe://culvert\\.internal/)?(org|replica|agent|user|ca|[0-9a-f-]{36}|/){0,6}") {
+            if let Ok(identity) = Identity::parse(&text, &domain()) {
+                prop_assert_eq!(identity.uri(&domain()), text);
+            }
+        }
+
+        #[test]
+        fn garbage_is_refused_calmly(text in ".{0,300}", der in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = text.parse::<TrustDomain>();
+            prop_assert!(Identity::parse(&text, &domain()).is_err());
+            prop_assert!(identity_of(&CertificateDer::from(der), &domain()).is_err());
+        }
+    }
+}

@@ -58,3 +58,36 @@ pub fn request_from_pem(text: &str) -> Result<Vec<u8>, PemError> {
         None => Err(PemError::Missing("CERTIFICATE REQUEST")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn certificates_and_requests_read_back(
+            blobs in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..200), 1..4),
+        ) {
+            let chain: Vec<_> = blobs.iter().map(|blob| CertificateDer::from(blob.clone())).collect();
+            let text = certificates_to_pem(&chain);
+            prop_assert!(text.lines().all(|line| line.len() <= 64));
+            prop_assert_eq!(certificates_from_pem(&text).unwrap(), chain);
+            prop_assert_eq!(request_from_pem(&request_to_pem(&blobs[0])).unwrap(), blobs[0].clone());
+        }
+
+        #[test]
+        fn garbage_is_refused_calmly(text in ".{0,300}") {
+            prop_assert!(certificates_from_pem(&text).is_err());
+            prop_assert!(request_from_pem(&text).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        assert_eq!(certificates_from_pem(&request_to_pem(b"x")), Err(PemError::Missing("CERTIFICATE")));
+        let cut = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n";
+        assert_eq!(request_from_pem(cut), Err(PemError::Malformed));
+    }
+}

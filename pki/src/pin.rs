@@ -78,3 +78,19 @@ impl fmt::Debug for Pin {
         write!(f, "Pin({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_reads_back_with_and_without_its_prefix() {
+        let pin = Pin::of_spki(b"key");
+        assert_eq!(pin.to_string().parse(), Ok(pin));
+        assert_eq!(pin.base64url().parse(), Ok(pin));
+        let short = pin.base64url().replace(|c: char| c.is_ascii_digit(), "");
+        for bad in ["", "sha256:", "sha1:abc", "===", short.get(..40).unwrap_or(&short)] {
+            assert_eq!(bad.parse::<Pin>(), Err(PinError::Text), "{bad:?}");
+        }
+    }
+}

@@ -413,3 +413,155 @@ fn pin_part(part: &str) -> Result<Pin, TokenError> {
     }
     part.parse().map_err(|_| TokenError::Part("pin"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pin(byte: u8) -> Pin {
+        Pin::from([byte; 32])
+    }
+
+    #[test]
+    fn a_join_token_reads_back() {
+        for next in [None, Some(pin(2))] {
+            let made = JoinToken::generate(pin(1), next).unwrap();
+            let text = made.expose();
+            let read = JoinToken::parse(&format!("  {}\n", text.as_str())).unwrap();
+            assert_eq!(read.id(), made.id());
+            assert_eq!(read.secret(), made.secret());
+            assert_eq!(read.hash(), made.hash());
+            assert_eq!(read.pins(), made.pins());
+            assert_eq!(text.split('.').count(), if next.is_some() { 6 } else { 5 });
+            assert_eq!(read.expose(), text);
+        }
+    }
+
+    #[test]
+    fn the_id_is_a_dns_label_of_thirteen() {
+        let id = JoinToken::generate(pin(1), None).unwrap().id().to_string();
+        assert_eq!(id.len(), 13);
+        assert!(id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()), "{id}");
+        // The last of the 65 bits is no part of the id, so it must be zero.
+        assert!("aaaaaaaaaaaab".parse::<TokenId>().is_err());
+        assert!("AAAAAAAAAAAAA".parse::<TokenId>().is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_join_token_is_said() {
+        let good = JoinToken::generate(pin(1), None).unwrap().expose();
+        let session = BearerToken::generate_session().unwrap().expose();
+        let wrong_kind = TokenError::WrongKind { found: TokenKind::Session, wanted: TokenKind::Join };
+        let cut = good.get(..good.len() - 9).unwrap();
+        let signed = |body: &str| with_checksum(Zeroizing::new(body.to_owned())).to_string();
+        let parts: Vec<&str> = good.split('.').collect();
+        let (id, secret, first_pin) = (parts[1], parts[2], parts[3]);
+        for (text, error) in [
+            (" \n".to_owned(), TokenError::Empty),
+            ("x".repeat(513), TokenError::TooLong),
+            ("hello.world".to_owned(), TokenError::NotAToken),
+            ("cvj2.a.b.c.d".to_owned(), TokenError::NotAToken),
+            (session.to_string(), wrong_kind),
+            (cut.to_owned(), TokenError::Checksum),
+            (good.replacen(id, &id.chars().rev().collect::<String>(), 1) + "x", TokenError::Checksum),
+            ("cvj1".to_owned(), TokenError::Checksum),
+            (signed("cvj1"), TokenError::Part("number of parts")),
+            (signed("cvj1.short"), TokenError::Part("id")),
+            (signed(&format!("cvj1.{id}")), TokenError::Part("secret")),
+            (signed(&format!("cvj1.{id}.c2hvcnQ.{first_pin}")), TokenError::Part("secret")),
+            (signed(&format!("cvj1.{id}.{secret}")), TokenError::Part("pin")),
+            (signed(&format!("cvj1.{id}.{secret}.sha256:{first_pin}")), TokenError::Part("pin")),
+            (
+                signed(&format!("cvj1.{id}.{secret}.{first_pin}.{first_pin}.{first_pin}")),
+                TokenError::Part("number of parts"),
+            ),
+        ] {
+            assert_eq!(JoinToken::parse(&text).unwrap_err(), error, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn bearer_tokens_keep_their_kind() {
+        let session = BearerToken::generate_session().unwrap();
+        let api = BearerToken::generate_api().unwrap();
+        for (token, prefix) in [(&session, "cvs1."), (&api, "cva1.")] {
+            let text = token.expose();
+            assert!(text.starts_with(prefix));
+            let read = BearerToken::parse(&text).unwrap();
+            assert_eq!((read.kind(), read.hash()), (token.kind(), token.hash()));
+        }
+        assert_ne!(session.hash(), api.hash());
+        // The kind is under the checksum: one does not become the other by its prefix.
+        let forged = session.expose().replacen("cvs1", "cva1", 1);
+        assert_eq!(BearerToken::parse(&forged).unwrap_err(), TokenError::Checksum);
+        let join = JoinToken::generate(pin(1), None).unwrap().expose();
+        assert!(matches!(
+            BearerToken::parse(&join),
+            Err(TokenError::WrongKind { found: TokenKind::Join, .. })
+        ));
+    }
+
+    #[test]
+    fn a_sign_in_code_is_read_as_people_type_it() {
+        let code = SignInCode::parse("0123-4567-89AB").unwrap();
+        assert_eq!(code.expose().as_str(), "0123-4567-89AB");
+        for typed in ["o123 456789ab", "OI23-4567-89ab", "  ol23456789AB\n", "0123\t4567 - 89AB"] {
+            assert_eq!(SignInCode::parse(typed).unwrap().hash(), code.hash(), "{typed}");
+        }
+        assert_eq!(SignInCode::parse("olZ3456789AB").unwrap().expose().as_str(), "01Z3-4567-89AB");
+        for bad in ["0123-4567-89A", "0123-4567-89ABC", "0123-4567-89AU", "0123_4567_89AB", "0123-4567-89Aé"]
+        {
+            assert_eq!(SignInCode::parse(bad).unwrap_err(), TokenError::Code, "{bad}");
+        }
+        assert_eq!(SignInCode::parse(" ").unwrap_err(), TokenError::Empty);
+    }
+
+    #[test]
+    fn no_secret_shows_in_debug() {
+        let join = JoinToken::generate(pin(1), None).unwrap();
+        assert_eq!(
+            format!("{join:?}"),
+            format!("JoinToken {{ id: TokenId({}), pin: Pin({}), .. }}", join.id(), pin(1))
+        );
+        let bearer = BearerToken::generate_api().unwrap();
+        assert_eq!(format!("{bearer:?}"), "BearerToken { kind: Api, .. }");
+        assert_eq!(format!("{:?}", SignInCode::generate().unwrap()), "SignInCode(redacted)");
+        assert_eq!(format!("{:?}", bearer.hash()), "SecretHash(redacted)");
+    }
+
+    #[test]
+    fn hashes_differ_where_secrets_differ() {
+        assert_eq!(SecretHash::of(b"a"), SecretHash::of(b"a"));
+        assert_ne!(SecretHash::of(b"a"), SecretHash::of(b"b"));
+        assert_eq!(SecretHash::from_slice(SecretHash::of(b"a").as_bytes()), Some(SecretHash::of(b"a")));
+        assert_eq!(SecretHash::from_slice(&[0; 31]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_a_parser_panic(text in ".{0,600}") {
+            let _ = JoinToken::parse(&text);
+            let _ = BearerToken::parse(&text);
+            let _ = SignInCode::parse(&text);
+            let _ = text.parse::<TokenId>();
+        }
+
+        #[test]
+        fn one_changed_character_is_noticed(at in 0_usize..150, to in "[A-Za-z0-9_-]") {
+            let text = JoinToken::generate(pin(1), Some(pin(2))).unwrap().expose().to_string();
+            let at = at % text.len();
+            let mut changed = text.clone();
+            changed.replace_range(at..=at, &to);
+            prop_assume!(changed != text);
+            prop_assert!(JoinToken::parse(&changed).is_err());
+        }
+
+        #[test]
+        fn generated_codes_read_back(_round in 0..50) {
+            let code = SignInCode::generate().unwrap();
+            prop_assert_eq!(SignInCode::parse(&code.expose()).unwrap().hash(), code.hash());
+        }
+    }
+}

@@ -311,3 +311,282 @@ pub(crate) fn from_unix(time: UnixTime) -> OffsetDateTime {
     let seconds = i64::try_from(time.as_secs()).unwrap_or(0);
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, SanType};
+    use time::Duration;
+    use time::macros::datetime;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::authority::{Authority, Issued};
+    use crate::forge;
+    use crate::key::{KeyPair, VerifiedKey};
+
+    const NOW: OffsetDateTime = datetime!(2026-11-23 12:00 UTC);
+    const ORG_A: Uuid = Uuid::from_u128(0xa);
+    const ORG_B: Uuid = Uuid::from_u128(0xb);
+    const AGENT: Identity = Identity::Agent { org: ORG_A, agent: Uuid::from_u128(1) };
+
+    struct World {
+        domain: TrustDomain,
+        root: Authority,
+        agents: Authority,
+        roots: Roots,
+    }
+
+    fn world_in(domain: &str) -> World {
+        let domain: TrustDomain = domain.parse().unwrap();
+        let root = Authority::root(&domain, NOW).unwrap();
+        let agents = root.intermediate(Purpose::Agents(ORG_A), NOW).unwrap();
+        let roots = Roots::new([root.certificate().clone()]).unwrap();
+        World { domain, root, agents, roots }
+    }
+
+    fn world() -> World {
+        world_in("culvert.internal")
+    }
+
+    fn key() -> VerifiedKey {
+        KeyPair::generate().unwrap().verified_key().unwrap()
+    }
+
+    impl World {
+        fn agent(&self) -> Issued {
+            self.agents.issue_identity(AGENT, &key(), NOW, Duration::days(1)).unwrap()
+        }
+
+        fn check(&self, chain: &[CertificateDer<'_>]) -> Result<Peer, PeerError> {
+            verify_peer(chain, &self.roots, &self.domain, NOW)
+        }
+
+        /// A leaf with these URIs, signed by `issuer` whatever they say.
+        fn forged(&self, uris: &[String], issuer: &Authority) -> Vec<CertificateDer<'static>> {
+            let params = forge::client_params(uris, NOW);
+            let leaf = forge::sign(&params, &key(), issuer.certificate(), issuer.key());
+            vec![leaf, issuer.certificate().clone()]
+        }
+    }
+
+    #[test]
+    fn a_peer_is_who_its_certificate_says() {
+        let world = world();
+        let key = key();
+        let issued = world.agents.issue_identity(AGENT, &key, NOW, Duration::days(1)).unwrap();
+        let peer = world.check(&issued.chain).unwrap();
+        assert_eq!(peer.identity, AGENT);
+        assert_eq!(peer.org, Some(ORG_A));
+        assert_eq!((peer.not_before, peer.not_after), (issued.not_before, issued.not_after));
+        assert_eq!((peer.serial, peer.fingerprint), (issued.serial, issued.fingerprint));
+        assert_eq!(peer.key, key.pin());
+    }
+
+    #[test]
+    fn a_name_of_another_org_is_refused_though_the_chain_holds() {
+        let world = world();
+        let stranger = Identity::Agent { org: ORG_B, agent: Uuid::from_u128(1) };
+        let chain = world.forged(&[stranger.uri(&world.domain)], &world.agents);
+        let refused = PeerError::WrongIssuer { identity: stranger, issuer: Purpose::Agents(ORG_A) };
+        assert_eq!(world.check(&chain), Err(refused));
+        // The same forgery with the authority's own org passes: nothing else was wrong with it.
+        assert!(world.check(&world.forged(&[AGENT.uri(&world.domain)], &world.agents)).is_ok());
+    }
+
+    #[test]
+    fn the_presence_of_another_authority_in_the_chain_changes_nothing() {
+        let world = world();
+        let other = world.root.intermediate(Purpose::Agents(ORG_B), NOW).unwrap();
+        let stranger = Identity::Agent { org: ORG_B, agent: Uuid::from_u128(1) };
+        let mut chain = world.forged(&[stranger.uri(&world.domain)], &world.agents);
+        chain.insert(1, other.certificate().clone());
+        assert!(matches!(world.check(&chain), Err(PeerError::WrongIssuer { .. })));
+    }
+
+    #[test]
+    fn people_servers_and_agents_do_not_sign_for_each_other() {
+        let world = world();
+        let identities = [
+            AGENT,
+            Identity::User { org: ORG_A, user: Uuid::from_u128(1) },
+            Identity::Replica { replica: Uuid::from_u128(1) },
+        ];
+        for purpose in [Purpose::Agents(ORG_A), Purpose::People(ORG_A), Purpose::Servers] {
+            let authority = world.root.intermediate(purpose, NOW).unwrap();
+            for identity in identities {
+                let chain = world.forged(&[identity.uri(&world.domain)], &authority);
+                let allowed = identity.issuer() == purpose;
+                assert_eq!(world.check(&chain).is_ok(), allowed, "{purpose:?} {identity:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_root_is_not_trusted() {
+        let (here, elsewhere) = (world(), world());
+        let chain = elsewhere.agent().chain;
+        assert!(matches!(here.check(&chain), Err(PeerError::Untrusted(_))));
+        let both =
+            Roots::new([here.root.certificate().clone(), elsewhere.root.certificate().clone()]).unwrap();
+        assert!(
+            verify_peer(&chain, &both, &here.domain, NOW).is_ok(),
+            "while a root is replaced, both count"
+        );
+    }
+
+    #[test]
+    fn another_trust_domain_is_refused_even_below_our_root() {
+        let world = world();
+        let foreign: TrustDomain = "culvert.example".parse().unwrap();
+        let refused = verify_peer(&world.agent().chain, &world.roots, &foreign, NOW);
+        assert_eq!(refused, Err(PeerError::Name(NameError::ForeignDomain)));
+        let chain = world.forged(&[AGENT.uri(&foreign)], &world.agents);
+        assert_eq!(world.check(&chain), Err(PeerError::Name(NameError::ForeignDomain)));
+    }
+
+    #[test]
+    fn time_is_judged_to_the_second() {
+        let world = world();
+        let issued = world.agent();
+        let at = |now| verify_peer(&issued.chain, &world.roots, &world.domain, now);
+        assert!(at(issued.not_before).is_ok());
+        assert!(at(issued.not_after).is_ok());
+        let (not_before, not_after) = (issued.not_before, issued.not_after);
+        let now = not_before - Duration::seconds(1);
+        assert_eq!(at(now), Err(PeerError::NotYetValid { not_before: world.agents.not_before(), now }));
+        let now = not_after + Duration::seconds(1);
+        assert_eq!(at(now), Err(PeerError::Expired { not_after, now }));
+    }
+
+    #[test]
+    fn a_lapsed_leaf_is_judged_as_of_its_end_and_in_all_else_as_ever() {
+        let world = world();
+        let issued = world.agent();
+        let issuers = [world.agents.certificate().clone()];
+        let later = NOW + Duration::days(40);
+        let lapsed =
+            |leaf: &CertificateDer<'_>| verify_lapsed(leaf, &issuers, &world.roots, &world.domain, later);
+        assert_eq!(lapsed(&issued.certificate).unwrap().identity, AGENT);
+        let before = verify_lapsed(
+            &issued.certificate,
+            &issuers,
+            &world.roots,
+            &world.domain,
+            NOW - Duration::days(1),
+        );
+        assert!(matches!(before, Err(PeerError::NotYetValid { .. })));
+        let stranger = Identity::Agent { org: ORG_B, agent: Uuid::from_u128(1) };
+        let forged = world.forged(&[stranger.uri(&world.domain)], &world.agents);
+        assert!(matches!(lapsed(&forged[0]), Err(PeerError::WrongIssuer { .. })));
+        assert!(matches!(
+            lapsed(&world_in("culvert.internal").agent().certificate),
+            Err(PeerError::Untrusted(_))
+        ));
+    }
+
+    #[test]
+    fn a_leaf_must_be_for_clients() {
+        let world = world();
+        let servers = world.root.intermediate(Purpose::Servers, NOW).unwrap();
+        let server = servers.issue_server(&["localhost".to_owned()], &key(), NOW, Duration::days(1)).unwrap();
+        assert_eq!(world.check(&server.chain), Err(PeerError::WrongUse));
+        for usage in [vec![], vec![ExtendedKeyUsagePurpose::CodeSigning]] {
+            let mut params = forge::client_params(&[AGENT.uri(&world.domain)], NOW);
+            params.extended_key_usages = usage;
+            let leaf = forge::sign(&params, &key(), world.agents.certificate(), world.agents.key());
+            let refused = world.check(&[leaf, world.agents.certificate().clone()]);
+            assert_eq!(refused, Err(PeerError::WrongUse));
+        }
+    }
+
+    #[test]
+    fn a_leaf_has_exactly_one_uri() {
+        let world = world();
+        let uri = AGENT.uri(&world.domain);
+        for uris in [vec![], vec![uri.clone(), uri.clone()]] {
+            let refused = world.check(&world.forged(&uris, &world.agents));
+            assert_eq!(refused, Err(PeerError::Name(NameError::NotOneUri)));
+        }
+        let mut params = forge::client_params(&[uri], NOW);
+        params.subject_alt_names.push(SanType::DnsName("localhost".try_into().unwrap()));
+        let leaf = forge::sign(&params, &key(), world.agents.certificate(), world.agents.key());
+        let refused = world.check(&[leaf, world.agents.certificate().clone()]);
+        assert_eq!(refused, Err(PeerError::Name(NameError::NotOneUri)));
+    }
+
+    #[test]
+    fn an_authority_cannot_make_authorities() {
+        let world = world();
+        let pair = KeyPair::generate().unwrap();
+        let mut params = forge::client_params(&[Purpose::Agents(ORG_B).uri(&world.domain)], NOW);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, "sub");
+        let sub = forge::sign(
+            &params,
+            &pair.verified_key().unwrap(),
+            world.agents.certificate(),
+            world.agents.key(),
+        );
+        let stranger = Identity::Agent { org: ORG_B, agent: Uuid::from_u128(1) };
+        let leaf =
+            forge::sign(&forge::client_params(&[stranger.uri(&world.domain)], NOW), &key(), &sub, &pair);
+        let refused = world.check(&[leaf, sub, world.agents.certificate().clone()]);
+        assert!(matches!(refused, Err(PeerError::Untrusted(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn a_leaf_signed_by_the_root_itself_is_refused() {
+        let world = world();
+        let chain = world.forged(&[AGENT.uri(&world.domain)], &world.root);
+        assert!(matches!(world.check(&chain), Err(PeerError::Untrusted(_))));
+    }
+
+    #[test]
+    fn a_leaf_does_not_sign() {
+        let world = world();
+        let pair = KeyPair::generate().unwrap();
+        let first = world
+            .agents
+            .issue_identity(AGENT, &pair.verified_key().unwrap(), NOW, Duration::days(1))
+            .unwrap();
+        let other = Identity::Agent { org: ORG_A, agent: Uuid::from_u128(2) };
+        let second = forge::sign(
+            &forge::client_params(&[other.uri(&world.domain)], NOW),
+            &key(),
+            &first.certificate,
+            &pair,
+        );
+        let refused = world.check(&[second, first.certificate, world.agents.certificate().clone()]);
+        assert!(matches!(refused, Err(PeerError::Untrusted(_))), "{refused:?}");
+    }
+
+    #[test]
+    fn chains_that_are_empty_short_or_long_are_refused() {
+        let world = world();
+        let issued = world.agent();
+        assert_eq!(world.check(&[]), Err(PeerError::NoCertificate));
+        assert!(matches!(world.check(&issued.chain[..1]), Err(PeerError::Untrusted(_))));
+        let long = vec![issued.certificate; 9];
+        assert_eq!(world.check(&long), Err(PeerError::ChainTooLong(9)));
+        assert!(matches!(Roots::new([]), Err(RootsError::Empty)));
+        assert!(matches!(Roots::new([CertificateDer::from(vec![1, 2])]), Err(RootsError::Malformed)));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_and_flipped_bits_are_refused_calmly(
+            bytes in proptest::collection::vec(any::<u8>(), 0..500),
+            at in any::<usize>(),
+            bit in 0..8_u32,
+        ) {
+            let world = world();
+            let intermediate = world.agents.certificate().clone();
+            prop_assert!(world.check(&[CertificateDer::from(bytes), intermediate.clone()]).is_err());
+            let mut leaf = world.agent().certificate.to_vec();
+            let at = at % leaf.len();
+            leaf[at] ^= 1 << bit;
+            prop_assert!(world.check(&[CertificateDer::from(leaf), intermediate]).is_err());
+        }
+    }
+}

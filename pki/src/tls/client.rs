@@ -12,8 +12,8 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
 };
 
-use super::failure::diagnose;
-use super::{Clock, TlsConfigError, TlsFailure, provider};
+use super::failure::{diagnose, intercepted};
+use super::{Clock, TlsConfigError, provider};
 use crate::key::KeyPair;
 use crate::pin::Pin;
 use crate::verify::{Roots, algorithms};
@@ -34,7 +34,7 @@ pub fn pinned_client(pins: &[Pin], alpn: &[&[u8]], clock: Clock) -> Result<Clien
     if pins.is_empty() {
         return Err(TlsConfigError::NoPin);
     }
-    config(Trust::Pins(pins.to_vec()), None, alpn, clock)
+    config(pins.to_vec(), None, None, alpn, clock)
 }
 
 /// A client that knows the server's roots, and shows a certificate if it has one.
@@ -44,16 +44,18 @@ pub fn trusted_client(
     alpn: &[&[u8]],
     clock: Clock,
 ) -> Result<ClientConfig, TlsConfigError> {
-    config(Trust::Roots(roots.store().clone()), identity, alpn, clock)
+    let pins = roots.pins().map_err(|error| TlsConfigError::Verifier(error.to_string()))?;
+    config(pins, Some(roots.store().clone()), identity, alpn, clock)
 }
 
 fn config(
-    trust: Trust,
+    pins: Vec<Pin>,
+    roots: Option<RootCertStore>,
     identity: Option<ClientIdentity<'_>>,
     alpn: &[&[u8]],
     clock: Clock,
 ) -> Result<ClientConfig, TlsConfigError> {
-    let verifier = Arc::new(Verifier { trust, algorithms: algorithms() });
+    let verifier = Arc::new(Verifier { pins, roots, algorithms: algorithms() });
     let builder = ClientConfig::builder_with_details(provider(), clock)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
@@ -71,33 +73,44 @@ fn config(
 }
 
 #[derive(Debug)]
-enum Trust {
-    Pins(Vec<Pin>),
-    Roots(RootCertStore),
-}
-
-#[derive(Debug)]
 struct Verifier {
-    trust: Trust,
+    pins: Vec<Pin>,
+    /// None when nothing but the pins is known.
+    roots: Option<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 impl Verifier {
-    /// The roots for one handshake: empty when no presented certificate has a pin.
+    fn has_pin(&self, certificate: &CertificateDer<'_>) -> bool {
+        Pin::of_certificate(certificate).is_ok_and(|pin| self.pins.contains(&pin))
+    }
+
+    /// The roots for one handshake: without roots of its own the client takes the
+    /// presented certificates that have a pin, which may be none.
     fn roots(&self, presented: &[CertificateDer<'_>]) -> RootCertStore {
-        match &self.trust {
-            Trust::Roots(roots) => roots.clone(),
-            Trust::Pins(pins) => {
-                let pinned = |certificate: &&CertificateDer<'_>| {
-                    Pin::of_certificate(certificate).is_ok_and(|pin| pins.contains(&pin))
-                };
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(
-                    presented.iter().filter(pinned).map(|certificate| certificate.clone().into_owned()),
-                );
-                roots
-            }
+        self.roots.clone().unwrap_or_else(|| {
+            let pinned = presented.iter().filter(|certificate| self.has_pin(certificate));
+            let mut roots = RootCertStore::empty();
+            roots.add_parsable_certificates(pinned.map(|certificate| certificate.clone().into_owned()));
+            roots
+        })
+    }
+
+    /// Errors about time and purpose speak for themselves and have alerts of
+    /// their own. A chain that leads to no trusted root is looked at again, to
+    /// say whose it is.
+    fn explained(&self, error: Error, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Error {
+        let foreign = matches!(
+            error,
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)
+        );
+        if !foreign {
+            return error;
         }
+        // Whoever shows the right root without a leaf below it borrowed the root.
+        let borrowed = others.iter().any(|certificate| self.has_pin(certificate));
+        let failure = if borrowed { intercepted(leaf) } else { diagnose(leaf, others) };
+        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(failure))))
     }
 }
 
@@ -113,7 +126,7 @@ impl ServerCertVerifier for Verifier {
         let leaf = ParsedCertificate::try_from(end_entity)?;
         let roots = self.roots(intermediates);
         verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, self.algorithms.all)
-            .map_err(|error| explained(error, end_entity, intermediates))?;
+            .map_err(|error| self.explained(error, end_entity, intermediates))?;
         verify_server_name(&leaf, server_name)?;
         Ok(ServerCertVerified::assertion())
     }
@@ -139,18 +152,4 @@ impl ServerCertVerifier for Verifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
     }
-}
-
-/// Errors about time and purpose speak for themselves and have alerts of their
-/// own. A chain that leads to no trusted root is looked at again, to say whose it is.
-fn explained(error: Error, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> Error {
-    let foreign = matches!(
-        error,
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)
-    );
-    if foreign { custom(diagnose(leaf, others)) } else { error }
-}
-
-fn custom(failure: TlsFailure) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(failure))))
 }

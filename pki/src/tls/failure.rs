@@ -3,7 +3,7 @@
 use std::error::Error as StdError;
 use std::io;
 
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::CertificateDer;
 use rustls::{AlertDescription, CertificateError};
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -121,10 +121,10 @@ fn from_certificate_error(error: &CertificateError) -> TlsFailure {
             .cloned()
             .unwrap_or_else(|| TlsFailure::BadCertificate(other.0.to_string())),
         CertificateError::ExpiredContext { time, not_after } => {
-            TlsFailure::Expired { not_after: date(*not_after), now: date(*time) }
+            TlsFailure::Expired { not_after: from_unix(*not_after), now: from_unix(*time) }
         }
         CertificateError::NotValidYetContext { time, not_before } => {
-            TlsFailure::NotYetValid { not_before: date(*not_before), now: date(*time) }
+            TlsFailure::NotYetValid { not_before: from_unix(*not_before), now: from_unix(*time) }
         }
         CertificateError::NotValidForNameContext { expected, presented } => TlsFailure::WrongName {
             expected: expected.to_str().into_owned(),
@@ -132,10 +132,6 @@ fn from_certificate_error(error: &CertificateError) -> TlsFailure {
         },
         other => TlsFailure::BadCertificate(other.to_string()),
     }
-}
-
-fn date(time: UnixTime) -> OffsetDateTime {
-    from_unix(time)
 }
 
 /// The first TLS error in a chain of causes. An [`io::Error`] hides what it
@@ -158,12 +154,17 @@ fn rustls_cause<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::E
 /// certificate in it carries the name of one of our authorities, or a stranger's.
 pub(super) fn diagnose(leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>]) -> TlsFailure {
     let root = others.iter().find(|certificate| is_culvert_root(certificate));
-    // The root is public, so a stranger can show it too; the leaf's issuer must be ours as well.
+    // Any root is public, so a stranger can show it; the leaf's issuer must be ours as well.
     let ours = issuer_of(leaf).is_some_and(|issuer| issuer.organisation.as_deref() == Some("Culvert"));
     match root.and_then(|root| Pin::of_certificate(root).ok()) {
         Some(presented) if ours => TlsFailure::WrongPin { presented },
-        _ => TlsFailure::Intercepted { issuer: issuer_text(leaf) },
+        _ => intercepted(leaf),
     }
+}
+
+/// The failure that names the issuer of `leaf`.
+pub(super) fn intercepted(leaf: &CertificateDer<'_>) -> TlsFailure {
+    TlsFailure::Intercepted { issuer: issuer_text(leaf) }
 }
 
 fn is_culvert_root(certificate: &CertificateDer<'_>) -> bool {
