@@ -42,12 +42,13 @@ kubectl() { "$bin/kubectl" --kubeconfig "$dir/root.kubeconfig" "$@"; }
 
 # --- waiting ----------------------------------------------------------------
 # await SECONDS WHAT COMMAND...: run the command until it succeeds, and give up
-# with the last thing that it said.
+# with the last thing that it said: at the limit, or when it returns 9.
 await() {
-    local end=$((SECONDS + $1)) what=$2 last
+    local end=$((SECONDS + $1)) what=$2 last code
     shift 2
     until last=$("$@" 2>&1); do
-        [ "$SECONDS" -lt "$end" ] || fail "waited in vain for $what: ${last:-no word from it} (logs in $logs)"
+        code=$?
+        [ "$code" != 9 ] && [ "$SECONDS" -lt "$end" ] || fail "waited in vain for $what: ${last:-no word from it} (logs in $logs)"
         sleep 0.1
     done
 }
