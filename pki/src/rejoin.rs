@@ -96,3 +96,114 @@ impl Statement<'_> {
         if key.spki() == parsed.public_key().raw { Ok(key) } else { Err(RejoinError::OtherKey) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use time::Duration;
+    use time::macros::datetime;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::authority::Authority;
+    use crate::name::{Identity, Purpose};
+
+    struct Agent {
+        pair: KeyPair,
+        certificate: Vec<u8>,
+        csr: Vec<u8>,
+    }
+
+    fn agent() -> Agent {
+        let now = datetime!(2026-11-23 12:00 UTC);
+        let org = Uuid::from_u128(1);
+        let root = Authority::root(&"culvert.internal".parse().unwrap(), now).unwrap();
+        let agents = root.intermediate(Purpose::Agents(org), now).unwrap();
+        let pair = KeyPair::generate().unwrap();
+        let identity = Identity::Agent { org, agent: Uuid::from_u128(2) };
+        let issued =
+            agents.issue_identity(identity, &pair.verified_key().unwrap(), now, Duration::days(1)).unwrap();
+        let csr = csr::make(&pair).unwrap();
+        Agent { pair, certificate: issued.certificate.to_vec(), csr }
+    }
+
+    impl Agent {
+        fn statement(&self) -> Statement<'_> {
+            Statement {
+                certificate: &self.certificate,
+                csr: &self.csr,
+                generation: 3,
+                clock_ms: 1_764_000_000_000,
+                channel_binding: &[9; 32],
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_contract() {
+        let statement = Statement {
+            certificate: b"cert",
+            csr: b"csr",
+            generation: 1,
+            clock_ms: 2,
+            channel_binding: &[3; 32],
+        };
+        let bytes = statement.bytes();
+        assert_eq!(bytes.len(), 17 + 32 + 32 + 8 + 8 + 32);
+        assert_eq!(&bytes[..17], b"culvert-rejoin-v1");
+        assert_eq!(bytes[17..49], Sha256::digest(b"cert")[..]);
+        assert_eq!(bytes[49..81], Sha256::digest(b"csr")[..]);
+        assert_eq!(bytes[81..97], [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(bytes[97..], [3; 32]);
+    }
+
+    #[test]
+    fn the_holder_of_the_key_is_believed_and_nobody_else() {
+        let (agent, other) = (agent(), KeyPair::generate().unwrap());
+        let statement = agent.statement();
+        let signature = statement.sign(&agent.pair).unwrap();
+        assert_eq!(statement.verify(&signature).unwrap().spki(), agent.pair.spki());
+        let forged = statement.sign(&other).unwrap();
+        assert_eq!(statement.verify(&forged), Err(RejoinError::Signature));
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_own_statement_only() {
+        let agent = agent();
+        let statement = agent.statement();
+        let signature = statement.sign(&agent.pair).unwrap();
+        let renewed = csr::make(&agent.pair).unwrap();
+        for changed in [
+            Statement { generation: 4, ..statement },
+            Statement { clock_ms: 0, ..statement },
+            Statement { channel_binding: &[8; 32], ..statement },
+            Statement { csr: &renewed, ..statement },
+        ] {
+            assert_eq!(changed.verify(&signature), Err(RejoinError::Signature), "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn the_request_must_be_for_the_same_key() {
+        let agent = agent();
+        let other = csr::make(&KeyPair::generate().unwrap()).unwrap();
+        for (csr, refused) in [
+            (other.as_slice(), RejoinError::OtherKey),
+            (b"x".as_slice(), RejoinError::Request(CsrError::Malformed)),
+        ] {
+            let statement = Statement { csr, ..agent.statement() };
+            let signature = statement.sign(&agent.pair).unwrap();
+            assert_eq!(statement.verify(&signature), Err(refused));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_calmly(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let agent = agent();
+            prop_assert_eq!(agent.statement().verify(&bytes), Err(RejoinError::Signature));
+            let statement = Statement { certificate: &bytes, ..agent.statement() };
+            prop_assert!(statement.verify(&bytes).is_err());
+        }
+    }
+}

@@ -164,3 +164,85 @@ impl fmt::Debug for FileKek {
         write!(f, "FileKek({})", self.id())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn data_key() -> DataKey {
+        DataKey::generate(Uuid::from_u128(7), 4).unwrap()
+    }
+
+    #[test]
+    fn a_data_key_survives_wrapping() {
+        let (kek, key) = (FileKek::generate().unwrap(), data_key());
+        let place = Place { table: "t", column: "c", row: b"r" };
+        let sealed = key.seal(place, b"secret").unwrap();
+        let again = kek.unwrap(&kek.wrap(&key).unwrap()).unwrap();
+        assert_eq!(again.header(), key.header());
+        assert_eq!(again.open(place, &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(kek.health(), Ok(()));
+    }
+
+    #[test]
+    fn another_kek_is_named() {
+        let (kek, other) = (FileKek::generate().unwrap(), FileKek::generate().unwrap());
+        let wrapped = kek.wrap(&data_key()).unwrap();
+        let refused = KekError::OtherKek { wrapped_by: kek.id(), this: other.id() };
+        assert_eq!(other.unwrap(&wrapped).unwrap_err(), refused);
+    }
+
+    #[test]
+    fn a_wrapped_key_that_was_changed_or_cut_is_refused() {
+        let kek = FileKek::generate().unwrap();
+        let wrapped = kek.wrap(&data_key()).unwrap();
+        for at in ID_LEN..wrapped.len() {
+            let mut changed = wrapped.clone();
+            changed[at] ^= 1;
+            assert!(kek.unwrap(&changed).is_err(), "changed at {at}");
+        }
+        for length in 0..wrapped.len() {
+            assert!(kek.unwrap(&wrapped[..length]).is_err(), "cut at {length}");
+        }
+        // A record is no wrapped key, even under the same secret.
+        let record = data_key().seal(PLACE, b"x").unwrap();
+        assert!(kek.unwrap(&record).is_err());
+    }
+
+    #[test]
+    fn the_file_reads_back_and_says_what_is_wrong() {
+        let kek = FileKek::generate().unwrap();
+        let text = kek.expose();
+        assert!(text.ends_with('\n'));
+        assert_eq!(text.parse::<FileKek>().unwrap().id(), kek.id());
+        assert_eq!("".parse::<FileKek>().unwrap_err(), KekFileError::NotAKekFile);
+        assert_eq!("hello".parse::<FileKek>().unwrap_err(), KekFileError::NotAKekFile);
+        for length in PREFIX.len()..text.trim().len() {
+            let cut = text[..length].parse::<FileKek>();
+            assert_eq!(cut.unwrap_err(), KekFileError::Checksum, "cut at {length}");
+        }
+        let digits = BASE64URL_NOPAD.encode(&[1; 31]);
+        let short = format!("{PREFIX}{digits}.{}", checksum(&digits));
+        assert_eq!(short.parse::<FileKek>().unwrap_err(), KekFileError::Checksum);
+    }
+
+    #[test]
+    fn a_kek_does_not_show_in_debug() {
+        let kek = FileKek::generate().unwrap();
+        assert_eq!(format!("{kek:?}"), format!("FileKek({})", kek.id()));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused_calmly(bytes in vec(any::<u8>(), 0..200), text in ".{0,100}") {
+            prop_assert!(FileKek::generate().unwrap().unwrap(&bytes).is_err());
+            prop_assert!(text.parse::<FileKek>().is_err());
+            let prefixed = format!("{PREFIX}{text}");
+            prop_assert!(prefixed.parse::<FileKek>().is_err());
+        }
+    }
+}

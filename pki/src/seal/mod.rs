@@ -195,3 +195,122 @@ fn record_key(secret: &[u8; 32], salt: &[u8; SALT_LEN]) -> Result<(Aes256Gcm, No
 }
 
 type NonceLen = aes_gcm::aead::consts::U12;
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ORG: Uuid = Uuid::from_u128(7);
+    const PLACE: Place<'static> = Place { table: "authorities", column: "key", row: b"row-1" };
+
+    fn key() -> DataKey {
+        DataKey::generate(ORG, 1).unwrap()
+    }
+
+    #[test]
+    fn a_record_opens_where_it_was_sealed() {
+        let key = key();
+        let sealed = key.seal(PLACE, b"secret").unwrap();
+        assert_eq!(key.open(PLACE, &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(sealed.len(), HEADER_LEN + b"secret".len() + TAG_LEN);
+        assert_eq!(Header::read(&sealed), Ok(Header { org: ORG, version: 1 }));
+    }
+
+    #[test]
+    fn a_record_does_not_open_elsewhere() {
+        let key = key();
+        let sealed = key.seal(PLACE, b"secret").unwrap();
+        for place in [
+            Place { table: "sessions", ..PLACE },
+            Place { column: "certificate", ..PLACE },
+            Place { row: b"row-2", ..PLACE },
+            // The same letters, cut in other places.
+            Place { table: "authoritiesk", column: "ey", row: b"row-1" },
+            Place { table: "authorities", column: "keyr", row: b"ow-1" },
+        ] {
+            assert_eq!(key.open(place, &sealed), Err(SealError::Forged), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_says_which_key_it_needs() {
+        let sealed = key().seal(PLACE, b"secret").unwrap();
+        let needs = SealError::OtherKey { org: ORG, version: 1 };
+        for other in [DataKey::generate(ORG, 2).unwrap(), DataKey::generate(INSTALLATION, 1).unwrap()] {
+            assert_eq!(other.open(PLACE, &sealed), Err(needs.clone()));
+        }
+        // Right by its header, wrong by its secret.
+        assert_eq!(key().open(PLACE, &sealed), Err(SealError::Forged));
+    }
+
+    #[test]
+    fn a_header_rewritten_to_fit_another_key_does_not_help() {
+        let (first, second) =
+            (key(), DataKey { header: Header { org: ORG, version: 2 }, secret: key().secret.clone() });
+        let mut sealed = first.seal(PLACE, b"secret").unwrap();
+        sealed[21] = 2;
+        assert_eq!(second.open(PLACE, &sealed), Err(SealError::Forged));
+    }
+
+    #[test]
+    fn unknown_formats_and_short_records_are_told_apart_from_forged_ones() {
+        let key = key();
+        let sealed = key.seal(PLACE, b"").unwrap();
+        for at in [0, 1] {
+            let mut changed = sealed.clone();
+            changed[at] = 9;
+            assert_eq!(key.open(PLACE, &changed), Err(SealError::Format));
+        }
+        for length in 0..sealed.len() {
+            assert_eq!(key.open(PLACE, &sealed[..length]), Err(SealError::Format), "cut at {length}");
+        }
+    }
+
+    #[test]
+    fn the_same_secret_never_looks_the_same() {
+        let key = key();
+        assert_ne!(key.seal(PLACE, b"secret"), key.seal(PLACE, b"secret"));
+    }
+
+    /// Made by another program from the description above, and written down so
+    /// that a change of the format cannot pass unseen: records that an older
+    /// version sealed must stay readable.
+    #[test]
+    fn a_record_of_format_one_still_opens() {
+        let key = DataKey { header: Header { org: ORG, version: 3 }, secret: Zeroizing::new([0x5a; 32]) };
+        let sealed = data_encoding::HEXLOWER.decode(FORMAT_ONE.as_bytes()).unwrap();
+        assert_eq!(key.open(PLACE, &sealed).unwrap().as_slice(), b"a secret of format one");
+    }
+
+    const FORMAT_ONE: &str = "01010000000000000000000000000000000700000003000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f25486fe81a8951536ce745135297ec2b0a59eb37a64573d8ce1707461c9892fd653fe24c47ba";
+
+    proptest! {
+        #[test]
+        fn every_record_opens_as_it_was(
+            plaintext in vec(any::<u8>(), 0..2000), table in ".{0,20}", column in ".{0,20}", row in vec(any::<u8>(), 0..40),
+        ) {
+            let key = key();
+            let place = Place { table: &table, column: &column, row: &row };
+            let sealed = key.seal(place, &plaintext).unwrap();
+            let opened = key.open(place, &sealed).unwrap();
+            prop_assert_eq!(opened.as_slice(), plaintext.as_slice());
+        }
+
+        #[test]
+        fn a_changed_bit_is_noticed(at in any::<usize>(), bit in 0..8_u32) {
+            let key = key();
+            let mut sealed = key.seal(PLACE, b"secret").unwrap();
+            let at = at % sealed.len();
+            sealed[at] ^= 1 << bit;
+            prop_assert!(key.open(PLACE, &sealed).is_err());
+        }
+
+        #[test]
+        fn garbage_is_refused_calmly(bytes in vec(any::<u8>(), 0..200)) {
+            prop_assert!(key().open(PLACE, &bytes).is_err());
+        }
+    }
+}
