@@ -1,0 +1,91 @@
+//! The audit: what was done, by whom, to what. Written in the transaction of the
+//! change it tells of, with a number of its organisation's own sequence.
+
+use super::{EventId, Time};
+
+/// Deeds that are written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Act {
+    /// The organisation and its first user were made.
+    OrganisationCreated,
+    /// A one-time code was made.
+    SignInCodeCreated,
+    /// Somebody signed in.
+    SignedIn,
+    /// Somebody signed out.
+    SignedOut,
+    /// A cluster was made.
+    ClusterCreated,
+    /// A cluster was deleted, its agents with it.
+    ClusterDeleted,
+    /// A cluster was locked.
+    ClusterLocked,
+    /// A cluster was unlocked.
+    ClusterUnlocked,
+    /// A join token was made.
+    JoinTokenCreated,
+    /// A join token was deleted.
+    JoinTokenRevoked,
+    /// An agent enrolled.
+    AgentEnrolled,
+    /// An agent was replaced by a later one.
+    AgentRevoked,
+    /// An agent got a fresh certificate.
+    AgentRenewed,
+    /// An agent returned after its certificate had expired.
+    AgentRejoined,
+    /// An agent's key was found in two places.
+    AgentLocked,
+    /// An API token was made.
+    ApiTokenCreated,
+    /// An API token was deleted.
+    ApiTokenRevoked,
+    /// A person got a certificate for the gateway.
+    CertificateIssued,
+}
+
+impl Act {
+    /// The word in the record.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OrganisationCreated => "organisation.created",
+            Self::SignInCodeCreated => "sign_in_code.created",
+            Self::SignedIn => "session.created",
+            Self::SignedOut => "session.ended",
+            Self::ClusterCreated => "cluster.created",
+            Self::ClusterDeleted => "cluster.deleted",
+            Self::ClusterLocked => "cluster.locked",
+            Self::ClusterUnlocked => "cluster.unlocked",
+            Self::JoinTokenCreated => "join_token.created",
+            Self::JoinTokenRevoked => "join_token.revoked",
+            Self::AgentEnrolled => "agent.enrolled",
+            Self::AgentRevoked => "agent.revoked",
+            Self::AgentRenewed => "agent.renewed",
+            Self::AgentRejoined => "agent.rejoined",
+            Self::AgentLocked => "agent.locked",
+            Self::ApiTokenCreated => "api_token.created",
+            Self::ApiTokenRevoked => "api_token.revoked",
+            Self::CertificateIssued => "certificate.issued",
+        }
+    }
+}
+
+/// A line of the audit, read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditEvent {
+    /// Its number in its organisation, from 1, without gaps.
+    pub sequence: u64,
+    /// Its id.
+    pub id: EventId,
+    /// When.
+    pub at: Time,
+    /// Kind, id and name of who did it.
+    pub actor: (String, String, String),
+    /// What was done.
+    pub act: String,
+    /// The id of what it was done to.
+    pub target: String,
+    /// More, for people.
+    pub detail: String,
+}

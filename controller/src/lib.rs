@@ -1,0 +1,4 @@
+//! The control plane of Culvert.
+
+pub mod domain;
+pub mod store;
