@@ -388,8 +388,8 @@ fn checked_body(text: &str, wanted: TokenKind) -> Result<&str, TokenError> {
 
 /// Guards against slips of copying, not against forgery.
 fn checksum(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    BASE64URL_NOPAD.encode(digest.get(..4).unwrap_or_default())
+    let [a, b, c, d, ..]: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+    BASE64URL_NOPAD.encode(&[a, b, c, d])
 }
 
 fn with_checksum(mut text: Zeroizing<String>) -> Zeroizing<String> {

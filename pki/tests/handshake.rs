@@ -329,6 +329,31 @@ fn a_leaf_that_borrows_the_name_of_the_right_issuer_is_refused() {
     assert!(matches!(outcome.client_failure(), TlsFailure::Intercepted { .. }));
 }
 
+/// Signs a leaf for the agents' door with `authority`, whatever it is for.
+fn posing_as_server(authority: &Authority, root: &Authority, clock: Arc<Hand>) -> ServerConfig {
+    let signer = rcgen::KeyPair::try_from(authority.key().to_pkcs8().as_slice()).unwrap();
+    let issuer = Issuer::from_ca_cert_der(authority.certificate(), signer).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let pair = rcgen::KeyPair::try_from(key.to_pkcs8().as_slice()).unwrap();
+    let mut params = CertificateParams::new([AGENTS.to_owned()]).unwrap();
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let leaf = params.signed_by(&pair, &issuer).unwrap().der().clone();
+    let chain = vec![leaf, authority.certificate().clone(), root.certificate().clone()];
+    server_config(chain, &key, ClientAuth::None, &[b"h2"], clock).unwrap()
+}
+
+#[test]
+fn an_authority_for_agents_cannot_make_servers() {
+    let (controller, clock) = (Controller::new(), Hand::at(NOW));
+    let rogue = posing_as_server(&controller.agents, &controller.root, clock.clone());
+    let outcome = handshake(controller.pinned(clock.clone()), rogue);
+    assert!(matches!(outcome.client_failure(), TlsFailure::BadCertificate(_)));
+    // By an authority for servers the same leaf passes, so it was the authority that failed.
+    let servers = controller.root.intermediate(Purpose::Servers, NOW).unwrap();
+    let honest = posing_as_server(&servers, &controller.root, clock.clone());
+    assert!(handshake(controller.pinned(clock), honest).both_done());
+}
+
 #[test]
 fn a_clock_that_is_off_is_told_by_its_direction() {
     let controller = Controller::new();
@@ -460,6 +485,39 @@ fn what_does_not_speak_tls_is_told_so_at_either_end() {
     client.read_tls(&mut b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice()).unwrap();
     let error = io::Error::new(io::ErrorKind::InvalidData, client.process_new_packets().unwrap_err());
     assert_eq!(TlsFailure::find(&error), Some(TlsFailure::NotTls));
+}
+
+/// The smallest hello of TLS 1.2: one cipher suite, no extensions.
+fn old_hello() -> Vec<u8> {
+    let mut body = vec![3, 3];
+    body.extend_from_slice(&[7; 32]);
+    body.extend_from_slice(&[0, 0, 2, 0xc0, 0x2b, 1, 0]);
+    let length = u8::try_from(body.len()).unwrap();
+    let mut hello = vec![0x16, 3, 1, 0, length + 4, 1, 0, 0, length];
+    hello.extend_from_slice(&body);
+    hello
+}
+
+#[test]
+fn a_client_that_stops_at_tls_1_2_is_told_so() {
+    let (controller, clock) = (Controller::new(), Hand::at(NOW));
+    let mut server = ServerConnection::new(Arc::new(controller.agents_door(clock))).unwrap();
+    server.read_tls(&mut old_hello().as_slice()).unwrap();
+    let error = server.process_new_packets().unwrap_err();
+    assert!(matches!(error, rustls::Error::PeerIncompatible(_)), "{error:?}");
+    let error = io::Error::new(io::ErrorKind::InvalidData, error);
+    assert_eq!(classify_accept_error(&error), AcceptFailure::NotTls);
+}
+
+#[test]
+fn what_is_shared_between_tasks_may_be() {
+    fn shared<T: Send + Sync + 'static>() {}
+    shared::<Authority>();
+    shared::<KeyPair>();
+    shared::<Roots>();
+    shared::<culvert_pki::seal::DataKey>();
+    shared::<culvert_pki::seal::FileKek>();
+    shared::<TlsFailure>();
 }
 
 #[test]

@@ -94,7 +94,8 @@ impl FileKek {
 
     fn id_bytes(&self) -> [u8; ID_LEN] {
         let digest = Sha256::new().chain_update(b"culvert-kek-id").chain_update(self.0.as_slice()).finalize();
-        digest.first_chunk().copied().unwrap_or_default()
+        let [a, b, c, d, e, f, g, h, ..]: [u8; 32] = digest.into();
+        [a, b, c, d, e, f, g, h]
     }
 }
 
@@ -117,7 +118,8 @@ impl FromStr for FileKek {
 /// Guards against a file cut short, not against forgery.
 fn checksum(digits: &str) -> String {
     let digest = Sha256::new().chain_update(PREFIX).chain_update(digits).finalize();
-    BASE64URL_NOPAD.encode(digest.get(..4).unwrap_or_default())
+    let [a, b, c, d, ..]: [u8; 32] = digest.into();
+    BASE64URL_NOPAD.encode(&[a, b, c, d])
 }
 
 impl KekProvider for FileKek {
