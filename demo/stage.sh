@@ -1,0 +1,26 @@
+# shellcheck shell=bash
+# Where the demo keeps its things, and which of its ways it goes. Sourced by up
+# and down, never run.
+. "$(dirname "${BASH_SOURCE[0]}")/../integration/kube/kit.sh"
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=$root/.work/demo
+# For start, stop and alive of the kit.
+run=$work/run logs=$work/log
+# A Unix socket's path is short, so the cluster's folder must be.
+cluster=$work/kube
+[ ${#cluster} -le 80 ] || cluster=/tmp/culvert-demo-$(id -u)
+programs=$root/target/$(rustc -vV | sed -n 's/^host: //p')/debug
+release=culvert-agent namespace=culvert name=demo
+
+# What a demo that runs was started with.
+[ ! -s "$work/settings" ] || . "$work/settings"
+
+# In the demo's Kubernetes, directly: as its owner, beside the tunnel.
+direct() { "$kubectl" --kubeconfig "$owner" "$@"; }
+# The command line with a configuration of its own: yours is not touched.
+culvert() { CULVERT_CONFIG=$work/culvert.toml "$programs/culvert" --no-input "$@"; }
+# The rights that the agent's chart gives to people, without the agent.
+access() {
+    "$helm" template "$release" "$root/helm/agent" --namespace "$namespace" \
+        --set controller.address="$address" --show-only templates/access.yaml
+}
