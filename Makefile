@@ -25,7 +25,7 @@ demo-down: ## Stop the demo and leave nothing of it behind
 
 .PHONY: test
 test: requires kube programs ## Run every test on real parts; sets up what they need first
-	$(step) "test" cargo test --workspace --no-fail-fast
+	$(step) "test" cargo test --workspace --locked --no-fail-fast
 
 .PHONY: ci
 ci: fmt-check kube lint test ## What CI runs: format, lint, test
@@ -81,7 +81,8 @@ clean: ## Remove what was built in this tree; the user's cache stays
 requires:
 	$(step) "system packages" integration/kube/requires $(if $(root),--node)
 
-# The programs that images and stories run.
+# The programs that images and stories run. With all targets, because the tests'
+# own dependencies would otherwise change features and have half of it built twice.
 .PHONY: programs
 programs:
-	$(step) "programs" cargo build --workspace --bins --locked
+	$(step) "programs" cargo build --workspace --all-targets --locked
