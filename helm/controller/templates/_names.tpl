@@ -89,10 +89,22 @@ code_file = "/var/lib/culvert/sign-in-code"
 
 [shutdown]
 grace_seconds = {{ int .Values.shutdownGraceSeconds }}
-{{- with .Values.agents.minimumVersion }}
+{{- if or .Values.agents.minimumVersion .Values.agents.chart }}
 
 [agents]
+{{- with .Values.agents.minimumVersion }}
 minimum_version = {{ toJson . }}
+{{- end }}
+{{- with .Values.agents.chart }}
+chart = {{ toJson . }}
+{{- end }}
+{{- end }}
+{{- with .Values.limits }}
+
+[limits]
+{{- range $key, $value := . }}
+{{ $key }} = {{ int $value }}
+{{- end }}
 {{- end }}
 
 [log]
