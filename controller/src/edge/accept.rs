@@ -42,8 +42,17 @@ struct Gate {
     hellos: Arc<Semaphore>,
     clients: Arc<Semaphore>,
     agents: Arc<Semaphore>,
-    sources: PerSource,
+    total: Arc<Semaphore>,
+    greeting: PerSource,
+    open: PerSource,
     pace: Pace,
+}
+
+/// What a connection takes up: the first two until it is through the door.
+struct Held {
+    hello: Option<OwnedSemaphorePermit>,
+    greeting: Place,
+    open: Place,
 }
 
 /// How long the loop rests when the process has no file descriptor or memory left.
@@ -60,9 +69,11 @@ impl Edge {
     ) -> Self {
         let gate = Gate {
             hellos: Arc::new(Semaphore::new(limits.handshakes)),
-            clients: Arc::new(Semaphore::new(limits.clients)),
-            agents: Arc::new(Semaphore::new(limits.agents)),
-            sources: PerSource::new(limits.handshakes_per_source),
+            clients: Arc::new(Semaphore::new(limits.side())),
+            agents: Arc::new(Semaphore::new(limits.side())),
+            total: Arc::new(Semaphore::new(limits.connections)),
+            greeting: PerSource::new(limits.handshakes_per_source),
+            open: PerSource::new(limits.connections_per_source),
             pace: Pace::new(limits.agents_per_second, limits.agents_wait),
             names,
             tls,
@@ -76,11 +87,13 @@ impl Edge {
     pub(crate) async fn run<R: Rooms>(self, rooms: R) -> Result<(), Infallible> {
         let stop = self.supervisor.stopping().clone();
         while let Some((tcp, source, permit)) = stop.run_until_cancelled(self.next()).await {
-            let Some(place) = self.gate.sources.place(source.ip()) else {
+            let places = (self.gate.greeting.place(source.ip()), self.gate.open.place(source.ip()));
+            let (Some(greeting), Some(open)) = places else {
                 self.gate.metrics.early(Early::Source);
                 continue;
             };
-            let connection = self.gate.clone().receive(tcp, source, (permit, place), rooms.clone());
+            let held = Held { hello: permit, greeting, open };
+            let connection = self.gate.clone().receive(tcp, source, held, rooms.clone());
             self.supervisor.work("connection", connection);
         }
         Ok(())
@@ -115,9 +128,10 @@ impl Gate {
         self: Arc<Self>,
         tcp: TcpStream,
         source: SocketAddr,
-        (permit, place): (Option<OwnedSemaphorePermit>, Place),
+        held: Held,
         rooms: R,
     ) {
+        let Held { hello, greeting, open: _open } = held;
         let begun = Instant::now();
         if let Err(error) = handshake::tune(&tcp) {
             tracing::debug!(%source, %error, "the connection ended before it began");
@@ -130,19 +144,19 @@ impl Gate {
                 return self.metrics.early(cause);
             }
         };
-        drop(permit);
+        drop(hello);
         let arrival = handshake::arrival(&start, source, &self.names);
         let passed = match self.admit(arrival.door).await {
-            Some(open) => {
+            Some(place) => {
                 let tls = self.tls.borrow().clone();
                 let deadline = Instant::now() + self.limits.handshake;
-                handshake::finish(start, &arrival, &tls, deadline).await.map(|connection| (connection, open))
+                handshake::finish(start, &arrival, &tls, deadline).await.map(|connection| (connection, place))
             }
             None => Err(TurnedAway::Full),
         };
-        drop(place);
+        drop(greeting);
         match passed {
-            Ok((connection, _open)) => {
+            Ok((connection, _place)) => {
                 self.metrics.handshake(arrival.door, Outcome::Passed);
                 let _counted = self.metrics.open(arrival.door);
                 rooms.welcome(connection).await;
@@ -156,13 +170,13 @@ impl Gate {
     }
 
     /// A place at the door; for agents, when it is their turn.
-    async fn admit(&self, door: Door) -> Option<OwnedSemaphorePermit> {
-        if door != Door::Agents {
-            return self.clients.clone().try_acquire_owned().ok();
+    async fn admit(&self, door: Door) -> Option<[OwnedSemaphorePermit; 2]> {
+        let side = if door == Door::Agents { &self.agents } else { &self.clients };
+        let places = [side.clone().try_acquire_owned().ok()?, self.total.clone().try_acquire_owned().ok()?];
+        if door == Door::Agents {
+            sleep(self.pace.turn(Instant::now())?).await;
         }
-        let permit = self.agents.clone().try_acquire_owned().ok()?;
-        sleep(self.pace.turn(Instant::now())?).await;
-        Some(permit)
+        Some(places)
     }
 }
 

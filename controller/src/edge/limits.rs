@@ -18,15 +18,23 @@ pub(crate) struct EdgeLimits {
     pub(crate) hello: Duration,
     /// Time from the TCP connection to the end of the TLS handshake.
     pub(crate) handshake: Duration,
-    /// Connections open at the API's and the gateway's door, together.
-    pub(crate) clients: usize,
-    /// Connections open at the agents' door.
-    pub(crate) agents: usize,
+    /// Connections open at once. Agents on one side and people on the other may each take
+    /// three quarters of them, so that neither shuts the other out.
+    pub(crate) connections: usize,
+    /// Connections open of one IPv4 address or one IPv6 /64. More are closed at once.
+    pub(crate) connections_per_source: usize,
     /// Handshakes of agents begun per second; a stampede is spread out to this pace.
     pub(crate) agents_per_second: u32,
     /// The longest an agent's handshake is held back by that pace; beyond it the connection is
     /// closed, and the agent's own back-off takes over.
     pub(crate) agents_wait: Duration,
+}
+
+impl EdgeLimits {
+    /// Connections that one side may have open.
+    pub(crate) fn side(&self) -> usize {
+        self.connections.saturating_sub(self.connections / 4)
+    }
 }
 
 impl Default for EdgeLimits {
@@ -36,15 +44,15 @@ impl Default for EdgeLimits {
             handshakes_per_source: 64,
             hello: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
-            clients: 8_192,
-            agents: 32_768,
+            connections: 10_000,
+            connections_per_source: 200,
             agents_per_second: 400,
             agents_wait: Duration::from_secs(3),
         }
     }
 }
 
-/// Counts what is in flight per network.
+/// Counts what is taken per network.
 #[derive(Debug, Clone)]
 pub(crate) struct PerSource {
     limit: usize,

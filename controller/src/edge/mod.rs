@@ -22,14 +22,17 @@
 
 mod accept;
 mod handshake;
-mod http;
 mod limits;
 mod metrics;
 mod name;
+mod serve;
 
 pub(crate) use self::accept::{Edge, Rooms};
 pub(crate) use self::handshake::{Connection, DoorTls, TurnedAway};
-pub(crate) use self::http::{HttpLimits, Service, serve};
 pub(crate) use self::limits::EdgeLimits;
 pub(crate) use self::metrics::EdgeMetrics;
 pub(crate) use self::name::{Arrival, Door, Names};
+pub(crate) use self::serve::{HttpLimits, Service, serve};
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use culvert_pki::name::TrustDomain;
+use culvert_pki::token::TokenId;
+
 /// The three doors of the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, prometheus_client::encoding::EncodeLabelValue)]
 pub(crate) enum Door {
@@ -16,6 +19,7 @@ pub(crate) enum Door {
 /// The names that belong to the deployment.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
+    domain: TrustDomain,
     agents: String,
     agents_suffix: String,
     gateway: String,
@@ -28,16 +32,14 @@ pub(crate) struct Arrival {
     pub(crate) door: Door,
     /// Public id of a join token, said in the name by an agent that enrols. A hint for
     /// diagnosis only: anybody can say it.
-    pub(crate) token_id: Option<String>,
+    pub(crate) token_id: Option<TokenId>,
 }
 
-/// Base32 of 8 bytes without padding.
-const TOKEN_ID_LENGTH: usize = 13;
-
 impl Names {
-    pub(crate) fn new(domain: &str) -> Names {
-        let domain = domain.to_ascii_lowercase();
-        Names { agents: format!("agents.{domain}"), agents_suffix: format!(".agents.{domain}"), gateway: format!("kube.{domain}") }
+    pub(crate) fn new(domain: &TrustDomain) -> Names {
+        let agents = domain.agents_server_name();
+        let agents_suffix = format!(".{agents}");
+        Names { domain: domain.clone(), agents, agents_suffix, gateway: domain.gateway_server_name() }
     }
 
     /// The door that `name` leads to; no name and unknown names lead to the API.
@@ -50,16 +52,11 @@ impl Names {
         if name == self.agents {
             return Arrival { source, door: Door::Agents, token_id: None };
         }
-        match name.strip_suffix(&self.agents_suffix) {
-            Some(label) => Arrival { source, door: Door::Agents, token_id: token_id(label) },
-            None => Arrival { source, door: Door::Api, token_id: None },
+        if name.ends_with(&self.agents_suffix) {
+            return Arrival { source, door: Door::Agents, token_id: self.domain.token_id_of(name) };
         }
+        Arrival { source, door: Door::Api, token_id: None }
     }
-}
-
-fn token_id(label: &str) -> Option<String> {
-    let fits = label.len() == TOKEN_ID_LENGTH && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    fits.then(|| label.to_owned())
 }
 
 #[cfg(test)]
@@ -81,7 +78,7 @@ mod tests {
     #[case(Some("short.agents.culvert.internal"), Door::Agents, None)]
     #[case(Some("abcdefgh.ij23.agents.culvert.internal"), Door::Agents, None)]
     fn names_lead_to_doors(#[case] name: Option<&str>, #[case] door: Door, #[case] token: Option<&str>) {
-        let arrival = Names::new("Culvert.internal").arrival(name, ([192, 0, 2, 1], 5).into());
-        assert_eq!((arrival.door, arrival.token_id.as_deref()), (door, token));
+        let arrival = Names::new(&"culvert.internal".parse().unwrap()).arrival(name, ([192, 0, 2, 1], 5).into());
+        assert_eq!((arrival.door, arrival.token_id.map(|id| id.to_string()).as_deref()), (door, token));
     }
 }

@@ -71,7 +71,7 @@ impl Default for HttpLimits {
 }
 
 /// Time that an idle connection has to take note of its end.
-const FAREWELL: Duration = Duration::from_secs(5);
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it ends. When the process stops it takes no new request and ends
 /// with its last answer.
