@@ -1,0 +1,338 @@
+//! The life of an agent from its settings to its end: wiring, enrolment, and what a refusal means.
+use std::sync::Arc;
+use std::time::Duration;
+
+use culvert_pki::token::JoinToken;
+use culvert_proto::tunnel::v1::Facts;
+use culvert_tunnel::Backoff;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::DeleteParams;
+use kube::{Api, Client};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::causes::{Cause, Remedy, chain};
+use crate::config::{EXIT_CONFIG, SecretName, Settings};
+use crate::facts;
+use crate::forward::{ApiServer, Forwarder, kube_config};
+use crate::health::{self, Phase};
+use crate::identity::{self, Identity, Keeper, ObtainError, StateError, Store, read_token};
+use crate::link::{Life, LifeEnd, Timing, Way};
+use crate::policy::{self, Policy};
+use crate::report::Reporter;
+
+/// Exit code after a refusal for good, as the CLI uses it.
+const EXIT_REFUSED: u8 = 4;
+
+/// Why the agent ends other than by being told to.
+#[derive(Debug, Error)]
+pub enum Exit {
+    /// Settings, policy or token cannot be used. Nothing was dialled but,
+    /// for a state in a Secret, the API server.
+    #[error("{0}")]
+    Config(String),
+    /// The controller refused for good.
+    #[error("{0}")]
+    Refused(Cause),
+    /// The state cannot be used.
+    #[error("{0}")]
+    State(#[from] StateError),
+}
+
+impl Exit {
+    /// The process's exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Exit::Config(_) => EXIT_CONFIG,
+            Exit::Refused(_) => EXIT_REFUSED,
+            Exit::State(_) => 1,
+        }
+    }
+}
+
+fn config(error: &(dyn std::error::Error + 'static)) -> Exit {
+    Exit::Config(chain(error))
+}
+
+/// Runs the agent until `stop`.
+///
+/// # Errors
+/// [`Exit`] says why it ended otherwise.
+pub async fn run(settings: Settings, timing: Timing, stop: CancellationToken) -> Result<(), Exit> {
+    let first = match &settings.policy {
+        Some(path) => policy::watch::load(path).await.map_err(|error| config(&error))?,
+        None => Policy::default(),
+    };
+    let access = kube_config(settings.kubeconfig.as_deref()).await.map_err(|error| config(&error))?;
+    let api = ApiServer::new(&access).map_err(|error| config(&error))?;
+    let kube = Client::try_from(access).map_err(|error| config(&error))?;
+    let way = Arc::new(Way::new(&settings).map_err(|cause| Exit::Config(cause.to_string()))?);
+    let store = Store::open(&settings.state, || kube.clone())?;
+    let (policy_sender, policy) = watch::channel(Arc::new(first));
+    let reporter = Reporter::new(settings.status_file.clone());
+    let forwarder = Forwarder::new(api, policy.clone());
+    let (facts_sender, facts) = watch::channel(None);
+    let (welcomed, welcomes) = watch::channel(0);
+
+    // The status is written to the last: after everything else has ended.
+    let written = CancellationToken::new();
+    let mut writer = JoinSet::new();
+    let (status, until) = (reporter.clone(), written.clone());
+    writer.spawn(async move { status.keep_written(health::PERIOD, until).await });
+
+    let mut tasks = JoinSet::new();
+    match settings.policy.clone() {
+        Some(path) => {
+            tasks.spawn(policy::watch::follow(path, policy_sender, timing.policy, stop.clone()));
+        }
+        // Without a file the policy never changes; its readers must not see it end.
+        None => {
+            let until = stop.clone();
+            tasks.spawn(async move {
+                until.cancelled().await;
+                drop(policy_sender);
+            });
+        }
+    }
+    let (enforcer, until) = (forwarder.clone(), stop.clone());
+    tasks.spawn(async move { enforcer.enforce(until).await });
+    let prober = Prober { kube: kube.clone(), way: Arc::clone(&way), policy, period: timing.facts };
+    tasks.spawn(prober.run(facts_sender, welcomes, stop.clone()));
+
+    let agent = Agent { settings, timing, kube, way, forwarder, facts, welcomed, reporter: reporter.clone() };
+    let ended = agent.live(store, &stop).await;
+    if let Err(exit) = &ended {
+        agent.hold(exit, &stop).await;
+    }
+    // Tasks that were told to stop end at once; none may outlive this call.
+    tasks.shutdown().await;
+    written.cancel();
+    while writer.join_next().await.is_some() {}
+    ended
+}
+
+struct Agent {
+    settings: Settings,
+    timing: Timing,
+    kube: Client,
+    way: Arc<Way>,
+    forwarder: Forwarder,
+    facts: watch::Receiver<Option<Facts>>,
+    welcomed: watch::Sender<u64>,
+    reporter: Reporter,
+}
+
+impl Agent {
+    async fn live(&self, store: Store, stop: &CancellationToken) -> Result<(), Exit> {
+        let Some(keeper) = self.open(store, stop).await? else { return Ok(()) };
+        let keeper = Arc::new(keeper);
+        if keeper.state().await.identity.is_none() && !self.enrol(&keeper, &self.token()?, stop).await? {
+            return Ok(());
+        }
+        loop {
+            if let Some(identity) = keeper.state().await.identity {
+                self.reporter.identity(&identity);
+                let (cluster, id) = (&identity.cluster_name, &identity.cluster_id);
+                tracing::info!(cluster, id, generation = identity.generation, "identity in use");
+                self.remove_token_secret(&identity).await;
+            }
+            match self.life(&keeper)?.run(stop.clone()).await {
+                LifeEnd::Stopped => return Ok(()),
+                LifeEnd::Refused(cause) => {
+                    let Some(token) = self.newer_token(&keeper).await else {
+                        return Err(Exit::Refused(cause));
+                    };
+                    tracing::warn!(code = cause.code, token = %token.id(), "identity is refused, enrolling again with the new token");
+                    if !self.enrol(&keeper, &token, stop).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads the state. An API server that does not answer is waited for;
+    /// `None` when told to stop meanwhile.
+    async fn open(&self, store: Store, stop: &CancellationToken) -> Result<Option<Keeper>, Exit> {
+        let mut store = Some(store);
+        let mut backoff = Backoff::new();
+        while let Some(opening) = store.take() {
+            match Keeper::open(opening).await {
+                Ok(keeper) => return Ok(Some(keeper)),
+                Err((again, error @ StateError::Kubernetes { .. })) => {
+                    let next = "check the API server and the agent's rights on its Secret";
+                    self.reporter.failed(&Cause::new(
+                        "state",
+                        "the stored state cannot be read",
+                        error.to_string(),
+                        next,
+                    ));
+                    if !pause(backoff.failed(std::time::Instant::now(), None), stop).await {
+                        return Ok(None);
+                    }
+                    store = Some(again);
+                }
+                Err((_, error)) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    fn life(&self, keeper: &Arc<Keeper>) -> Result<Life<Forwarder>, Exit> {
+        let mut instance = [0; 16];
+        getrandom::fill(&mut instance).map_err(|error| Exit::Config(format!("no randomness: {error}")))?;
+        Ok(Life {
+            way: Arc::clone(&self.way),
+            keeper: Arc::clone(keeper),
+            handler: self.forwarder.clone(),
+            facts: self.facts.clone(),
+            welcomed: self.welcomed.clone(),
+            reporter: self.reporter.clone(),
+            timing: self.timing.clone(),
+            instance,
+            grace: self.settings.grace,
+        })
+    }
+
+    /// The join token, which must be there and whole before anything is dialled.
+    fn token(&self) -> Result<JoinToken, Exit> {
+        let path = self.settings.token_file.as_deref().ok_or_else(|| {
+            Exit::Config(
+                "this agent is not enrolled and has no join token: name its file with --token-file"
+                    .to_owned(),
+            )
+        })?;
+        read_token(path).map_err(|error| config(&error))
+    }
+
+    /// A token that the refused identity did not come from.
+    async fn newer_token(&self, keeper: &Keeper) -> Option<JoinToken> {
+        let token = read_token(self.settings.token_file.as_deref()?).ok()?;
+        let used = keeper.state().await.identity.map(|identity| identity.token_id);
+        (used.as_deref() != Some(token.id().to_string().as_str())).then_some(token)
+    }
+
+    /// Redeems the token, however long it takes; `false` when told to stop meanwhile.
+    async fn enrol(
+        &self,
+        keeper: &Keeper,
+        token: &JoinToken,
+        stop: &CancellationToken,
+    ) -> Result<bool, Exit> {
+        self.reporter.enter(Phase::Enrolling);
+        tracing::info!(token = %token.id(), controller = %self.settings.controller, route = self.way.route().as_str(), "enrolling");
+        let mut backoff = Backoff::new();
+        loop {
+            let attempt = tokio::select! {
+                () = stop.cancelled() => return Ok(false),
+                attempt = self.redeem(keeper, token) => attempt,
+            };
+            let cause = match attempt {
+                Ok(()) => return Ok(true),
+                Err(cause) => cause,
+            };
+            self.reporter.failed(&cause);
+            let asked = match cause.remedy {
+                Remedy::GiveUp => return Err(Exit::Refused(cause)),
+                Remedy::RetryAfter(wait) => Some(wait),
+                Remedy::Retry => None,
+            };
+            if !pause(backoff.failed(std::time::Instant::now(), asked), stop).await {
+                return Ok(false);
+            }
+        }
+    }
+
+    async fn redeem(&self, keeper: &Keeper, token: &JoinToken) -> Result<(), Cause> {
+        // Another pod may have redeemed the same token: then its identity is ours.
+        let state = keeper.refreshed().await.map_err(|error| Cause::from(&ObtainError::from(error)))?;
+        if state.identity.is_some_and(|identity| identity.token_id == token.id().to_string()) {
+            return Ok(());
+        }
+        let link = self.way.connect_pinned(token, self.timing.limits.clone()).await?;
+        let obtained = identity::enrol(keeper, link.channel(), token, self.way.domain()).await;
+        link.close().await;
+        let obtained = obtained.map_err(|error| Cause::from(&error))?;
+        tracing::info!(cluster = obtained.identity.cluster_name, "enrolled");
+        Ok(())
+    }
+
+    /// Deletes the Secret of the token that was redeemed; a new one is left alone.
+    async fn remove_token_secret(&self, identity: &Identity) {
+        let (Some(secret), Some(path)) = (&self.settings.token_secret, self.settings.token_file.as_deref())
+        else {
+            return;
+        };
+        let redeemed = read_token(path).is_ok_and(|token| token.id().to_string() == identity.token_id);
+        if redeemed {
+            delete_secret(&self.kube, secret).await;
+        }
+    }
+
+    /// Shows a refusal for a while before the process ends: a pod is started
+    /// again at once, and the controller must not be hammered.
+    async fn hold(&self, exit: &Exit, stop: &CancellationToken) {
+        if let Exit::Refused(_) = exit {
+            self.reporter.enter(Phase::Refused);
+            pause(self.timing.refusal_hold, stop).await;
+        }
+    }
+}
+
+/// Waits; `false` when told to stop meanwhile.
+async fn pause(time: Duration, stop: &CancellationToken) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(time) => true,
+    }
+}
+
+async fn delete_secret(kube: &Client, secret: &SecretName) {
+    let api = Api::<Secret>::namespaced(kube.clone(), &secret.namespace);
+    match api.delete(&secret.name, &DeleteParams::default()).await {
+        Ok(_) => tracing::info!(secret = %secret, "used join token deleted"),
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        Err(error) => {
+            let next = "delete it by hand; it cannot be used again";
+            tracing::warn!(secret = %secret, error = chain(&error), next, "used join token could not be deleted");
+        }
+    }
+}
+
+/// Probes the cluster after each welcome, after a change of the policy, and now and then.
+struct Prober {
+    kube: Client,
+    way: Arc<Way>,
+    policy: watch::Receiver<Arc<Policy>>,
+    period: Duration,
+}
+
+impl Prober {
+    async fn run(
+        mut self,
+        facts: watch::Sender<Option<Facts>>,
+        mut welcomes: watch::Receiver<u64>,
+        stop: CancellationToken,
+    ) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = welcomes.changed() => if changed.is_err() { return },
+                changed = self.policy.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(self.period) => {}
+            }
+            let sentence = self.policy.borrow_and_update().sentence();
+            let found = facts::probe(&self.kube, self.way.route(), sentence).await;
+            if !found.problem.is_empty() {
+                tracing::debug!(problem = found.problem, "some facts of the cluster are not known");
+            }
+            facts.send_if_modified(|last| {
+                let changed = last.as_ref() != Some(&found);
+                *last = Some(found);
+                changed
+            });
+        }
+    }
+}
