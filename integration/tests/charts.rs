@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use culvert_integration::kube::ControlPlane;
 use serde_json::Value;
 
 const CHARTS: [&str; 2] = ["agent", "controller"];
@@ -192,6 +193,19 @@ fn a_token_is_given_once() {
     assert!(text(&output.stderr).contains("give the join token once"), "{}", text(&output.stderr));
 }
 
+/// `--set-file` keeps a token off the command line, and brings the file's line end along.
+#[test]
+fn a_token_from_a_file_loses_its_line_end() {
+    let values = chart("agent").join("golden/default.values.yaml");
+    let given: Value = serde_saphyr::from_str(&std::fs::read_to_string(values).expect("values")).expect("YAML");
+    let token = given["token"].as_str().expect("a token");
+    let output = template_text("agent", &format!("{ADDRESS}token: \"{token}\\n\"\n"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let objects = objects(&text(&output.stdout));
+    let held: Vec<&Value> = of_kind(&objects, "Secret").iter().map(|secret| &secret["stringData"]["token"]).collect();
+    assert!(held.contains(&&Value::from(token)), "{held:?}");
+}
+
 #[test]
 fn every_value_has_its_line_in_values_yaml_and_in_the_schema() {
     for name in CHARTS {
@@ -324,4 +338,75 @@ fn a_token_lies_in_a_secret_and_nowhere_else() {
     let holders: Vec<&Value> = objects.iter().filter(|object| object.to_string().contains(token)).collect();
     assert_eq!(holders.len(), 1);
     assert_eq!(holders[0]["kind"], "Secret");
+}
+
+/// What the agent's service account may do, asked of a real API server.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agents_account_can_do_its_work_and_no_more() {
+    const PERSON: [&str; 4] = ["--as", "culvert:ada", "--as-group", "culvert:admins"];
+    const EXTRAS: [&str; 4] = ["--as-user-extra", "culvert.dev/org=a", "--as-user-extra", "culvert.dev/request-id=b"];
+    let plane = ControlPlane::start().await.expect("a control plane");
+    install(&plane).await;
+    let account = plane.service_account_kubeconfig("culvert", "culvert-agent").await.expect("an account");
+    let own = ["-n", "culvert"];
+    let allowed: [Vec<&str>; 7] = [
+        vec!["get", "nodes"],
+        vec!["get", "storageclasses"],
+        vec!["get", "namespace", "kube-system"],
+        [&own[..], &["get", "secret", "culvert-agent-state"]].concat(),
+        [&PERSON[..], &EXTRAS, &["get", "secrets", "--all-namespaces"]].concat(),
+        vec!["--as", "culvert:bob", "--as-group", "culvert:readers", "get", "pods", "--all-namespaces"],
+        [&own[..], &["delete", "secret", "culvert-agent-token"]].concat(),
+    ];
+    let forbidden: [Vec<&str>; 12] = [
+        vec!["get", "pods", "--all-namespaces"],
+        vec!["get", "namespaces"],
+        [&own[..], &["get", "secrets"]].concat(),
+        [&own[..], &["get", "secret", "culvert-agent-token"]].concat(),
+        [&own[..], &["delete", "secret", "culvert-agent-state"]].concat(),
+        [&own[..], &["create", "secret", "generic", "other"]].concat(),
+        vec!["--as", "culvert:bob", "--as-group", "culvert:readers", "get", "secrets", "--all-namespaces"],
+        vec!["--as", "culvert:ada", "--as-group", "system:masters", "get", "nodes"],
+        vec!["--as", "system:serviceaccount:kube-system:default", "get", "nodes"],
+        [&PERSON[..], &["--as-uid", "7", "get", "nodes"]].concat(),
+        [&PERSON[..], &["--as-user-extra", "example.com/x=y", "get", "nodes"]].concat(),
+        vec!["--as", "culvert:controller", "--as-group", "culvert:controllers", "get", "nodes"],
+    ];
+    for arguments in allowed {
+        let output = plane.kubectl_as(&account, &arguments).await.expect("kubectl runs");
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    }
+    for arguments in forbidden {
+        let output = plane.kubectl_as(&account, &arguments).await.expect("kubectl runs");
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.to_lowercase().contains("forbidden"), "{arguments:?}: {said}");
+    }
+    plane.stop().await.expect("the control plane ends");
+}
+
+/// Installs the agent's chart, without waiting for a pod that has no node to run on.
+async fn install(plane: &ControlPlane) {
+    let (path, values) = (chart("agent"), chart("agent").join("golden/default.values.yaml"));
+    let arguments =
+        ["install", "culvert-agent", path.to_str().expect("text"), "--namespace", "culvert", "--create-namespace",
+            "--values", values.to_str().expect("text")];
+    let output = plane.helm(&arguments).await.expect("helm runs");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+/// Field names and values that only look right are found by the API server.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_api_server_takes_every_render() {
+    let plane = ControlPlane::start().await.expect("a control plane");
+    for namespace in ["culvert", "shop-front"] {
+        plane.get(&["create", "namespace", namespace]).await.expect("a namespace");
+    }
+    for (_, values) in cases() {
+        let golden = values.to_string_lossy().replace(".values.yaml", ".yaml");
+        let arguments = ["apply", "--dry-run=server", "--validate=strict", "-f", &golden];
+        let output = plane.kubectl(&arguments).await.expect("kubectl runs");
+        assert!(output.status.success(), "{golden}: {}", text(&output.stderr));
+        assert!(output.stderr.is_empty(), "{golden}: {}", text(&output.stderr));
+    }
+    plane.stop().await.expect("the control plane ends");
 }
