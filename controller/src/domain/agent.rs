@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{AgentId, Cause, ClusterId, Time};
+use super::{AgentId, Cause, ClusterId, Lock, Time};
 
 /// An agent's record. What is known of its live connection is merged by the app.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Agent {
     /// From when on its identity is refused: a later agent took the cluster over.
     pub revoked_at: Option<Time>,
     /// Set when two holders of its key were noticed.
-    pub locked: Option<Refusal>,
+    pub locked: Option<Lock>,
     /// Counter of its newest certificate.
     pub generation: u64,
     /// Counter of the newest certificate it was seen to use.
@@ -41,15 +41,6 @@ pub struct Agent {
     pub facts: Option<Facts>,
     /// Why it was last turned away.
     pub last_refusal: Option<Refused>,
-}
-
-/// Why an agent is locked, and since when.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The reason, for people.
-    pub message: String,
-    /// Since when.
-    pub at: Time,
 }
 
 /// A time when somebody was turned away.
@@ -304,7 +295,7 @@ mod tests {
     fn a_locked_agent_counts_as_revoked() {
         let mut agent = agent(1, 1);
         assert_eq!(agent.state(true), AgentState::Connected);
-        agent.locked = Some(Refusal { message: "two holders".to_owned(), at: Time::UNIX_EPOCH });
+        agent.locked = Some(Lock { message: "two holders".to_owned(), at: Time::UNIX_EPOCH });
         assert_eq!(agent.state(true), AgentState::Revoked);
     }
 

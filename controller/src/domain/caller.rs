@@ -136,6 +136,13 @@ impl Caller {
         self
     }
 
+    /// The same caller, proved in another way.
+    #[must_use]
+    pub fn with_credential(mut self, credential: Credential) -> Self {
+        self.credential = credential;
+        self
+    }
+
     /// The request by which the caller asks; the audit keeps it.
     #[must_use]
     pub fn request(&self) -> Option<RequestId> {

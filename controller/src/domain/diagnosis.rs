@@ -108,7 +108,8 @@ pub fn diagnose(seen: &Observed<'_>) -> Diagnosis {
     // An attempt that is newer than the agent's last good moment tells more than
     // the agent's record: somebody tries to enrol anew.
     let latest = seen.attempts.first().filter(|a| {
-        seen.session.is_none() && seen.agent.is_none_or(|agent| a.at > agent.last_seen_at.unwrap_or(agent.enrolled_at))
+        seen.session.is_none()
+            && seen.agent.is_none_or(|agent| a.at > agent.last_seen_at.unwrap_or(agent.enrolled_at))
     });
     let lights = match (&seen.session, seen.agent, latest) {
         (Some(session), agent, _) => lights_of_session(session, agent),
@@ -173,7 +174,12 @@ fn lights_of_absence(agent: &Agent) -> Vec<Light> {
         Light::on(Stage::Reached, seen, from, "the agent reached us"),
         Light::on(Stage::Tls, seen, from, "both ends proved their keys"),
         Light::on(Stage::Token, agent.enrolled_at, None, "the join token was redeemed"),
-        Light::on(Stage::Identity, agent.enrolled_at, None, format!("certificate number {}", agent.generation)),
+        Light::on(
+            Stage::Identity,
+            agent.enrolled_at,
+            None,
+            format!("certificate number {}", agent.generation),
+        ),
     ];
     lights.push(match turned_away {
         Some(r) => Light::failed(Stage::Tunnel, r.at, r.source, r.cause, &r.detail),
@@ -198,21 +204,29 @@ fn words(seen: &Observed<'_>, state: ClusterState, latest: Option<&Attempt>) -> 
         return (reason.message.clone(), Cause::CounterMismatch.fix().to_owned());
     }
     if let Some((cause, attempt)) = latest.and_then(|a| Some((a.cause?, a))) {
-        return (format!("The last attempt stopped: {}", cause_text(cause, &attempt.detail)), cause.fix().to_owned());
+        return (
+            format!("The last attempt stopped: {}", cause_text(cause, &attempt.detail)),
+            cause.fix().to_owned(),
+        );
     }
     match state {
         ClusterState::Connected => connected_words(seen.session.as_ref()),
         ClusterState::Disconnected => match seen.agent.and_then(newer_refusal) {
-            Some(r) => (format!("The agent was turned away: {}", cause_text(r.cause, &r.detail)), r.cause.fix().to_owned()),
+            Some(r) => (
+                format!("The agent was turned away: {}", cause_text(r.cause, &r.detail)),
+                r.cause.fix().to_owned(),
+            ),
             None => (
                 "The agent has no connection to us at the moment.".to_owned(),
-                "Look at the agent's log in the cluster: kubectl -n culvert logs deploy/culvert-agent".to_owned(),
+                "Look at the agent's log in the cluster: kubectl -n culvert logs deploy/culvert-agent"
+                    .to_owned(),
             ),
         },
         _ if latest.is_some() => ("An agent is enrolling.".to_owned(), "Wait a moment.".to_owned()),
         _ => (
             "Nothing has reached us for this cluster yet.".to_owned(),
-            "Run the helm command of a join token; `culvert-agent preflight` tells what is in the way.".to_owned(),
+            "Run the helm command of a join token; `culvert-agent preflight` tells what is in the way."
+                .to_owned(),
         ),
     }
 }
@@ -318,14 +332,19 @@ mod tests {
     fn an_agent_that_was_turned_away_says_why() {
         let cluster = cluster();
         let mut agent = agent(&cluster);
-        agent.last_refusal =
-            Some(Refused { cause: Cause::VersionTooOld, detail: "0.0.1".to_owned(), source: HERE, at: at(40) });
+        agent.last_refusal = Some(Refused {
+            cause: Cause::VersionTooOld,
+            detail: "0.0.1".to_owned(),
+            source: HERE,
+            at: at(40),
+        });
         let d = diagnose(&Observed { cluster: &cluster, agent: Some(&agent), session: None, attempts: &[] });
         assert_eq!(d.state, ClusterState::Disconnected);
         assert_eq!(d.lights[4].state, LightState::Failed);
         assert_eq!(d.next, Cause::VersionTooOld.fix());
         agent.last_seen_at = Some(at(50));
-        let later = diagnose(&Observed { cluster: &cluster, agent: Some(&agent), session: None, attempts: &[] });
+        let later =
+            diagnose(&Observed { cluster: &cluster, agent: Some(&agent), session: None, attempts: &[] });
         assert_eq!(later.lights[4].state, LightState::Off);
     }
 

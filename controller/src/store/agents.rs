@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder, QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 
 use super::convert::{from_json, json, moment, ms, optional_moment, optional_text, signed, unsigned};
 use super::entity::{agent, certificate};
 use super::{Org, OrgTx, StoreError};
-use crate::domain::agent::Refusal;
-use crate::domain::{Agent, AgentId, ClusterId, Facts, PageSize, Refused, Time};
+use crate::domain::{Agent, AgentId, ClusterId, Facts, Lock, PageSize, Refused, Time};
 
 /// A certificate to be written down.
 #[derive(Debug, Clone)]
@@ -113,8 +113,8 @@ impl<C: ConnectionTrait> Org<C> {
 
     /// A certificate by its serial number.
     pub async fn certificate(&self, serial: &str) -> Result<Option<StoredCertificate>, StoreError> {
-        let query =
-            certificate::Entity::find_by_id(serial.to_owned()).filter(certificate::Column::OrgId.eq(self.org));
+        let query = certificate::Entity::find_by_id(serial.to_owned())
+            .filter(certificate::Column::OrgId.eq(self.org));
         query.one(&self.conn).await?.map(issued).transpose()
     }
 
@@ -209,7 +209,7 @@ impl OrgTx {
     }
 
     /// Locks an agent for good. `false` when it was locked before.
-    pub async fn lock_agent(&self, id: AgentId, reason: &Refusal) -> Result<bool, StoreError> {
+    pub async fn lock_agent(&self, id: AgentId, reason: &Lock) -> Result<bool, StoreError> {
         let changed = self
             .update_agent(id)
             .col_expr(agent::Column::LockMessage, Expr::value(reason.message.clone()))
@@ -291,7 +291,7 @@ fn record(row: agent::Model) -> Result<Agent, StoreError> {
         version: row.version,
         enrolled_at: moment(row.enrolled_at)?,
         revoked_at: optional_moment(row.revoked_at)?,
-        locked: locked_at.map(|at| Refusal { message: lock_message, at }),
+        locked: locked_at.map(|at| Lock { message: lock_message, at }),
         generation: unsigned(row.generation)?,
         seen_generation: unsigned(row.seen_generation)?,
         certificate_not_after: moment(row.certificate_not_after)?,

@@ -1,7 +1,9 @@
 //! Attempts to enrol: the latest few of each cluster.
 
 use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 
 use super::convert::{from_json, json, moment, ms, optional_text, text};
 use super::entity::attempt;

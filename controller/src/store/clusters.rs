@@ -1,13 +1,15 @@
 //! Clusters.
 
 use sea_orm::sea_query::Expr;
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 
 use super::convert::{from_json, json, moment, ms, optional_moment, text};
 use super::entity::cluster;
 use super::{Org, OrgTx, StoreError};
 use crate::domain::{Cluster, ClusterId, ClusterName, ClusterRef, Lock};
-
 
 impl<C: ConnectionTrait> Org<C> {
     /// A cluster, by id or name.

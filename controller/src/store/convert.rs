@@ -29,7 +29,10 @@ pub(super) fn text<T: FromStr>(stored: &str, what: &'static str) -> Result<T, St
 }
 
 /// A value that may be missing and was stored as its text.
-pub(super) fn optional_text<T: FromStr>(stored: Option<&str>, what: &'static str) -> Result<Option<T>, StoreError> {
+pub(super) fn optional_text<T: FromStr>(
+    stored: Option<&str>,
+    what: &'static str,
+) -> Result<Option<T>, StoreError> {
     stored.map(|t| text(t, what)).transpose()
 }
 

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::convert::ms;
 use super::entity::{authority, data_key, setting};
-use super::{Store, StoreError};
+use super::{OrgTx, Store, StoreError};
 use crate::domain::Time;
 
 /// A data key as it is stored: wrapped.
@@ -43,6 +43,18 @@ impl Store {
     /// Begins a change of the installation.
     pub async fn installation(&self) -> Result<Installation, StoreError> {
         Ok(Installation { conn: self.begin_startup().await? })
+    }
+}
+
+impl OrgTx {
+    /// Notes that `name` has happened in this installation; a second time changes
+    /// nothing.
+    pub async fn mark(&self, name: &str) -> Result<(), StoreError> {
+        let row = setting::ActiveModel { name: Set(name.to_owned()), value: Set("yes".to_owned()) };
+        let mut conflict = OnConflict::column(setting::Column::Name);
+        conflict.do_nothing();
+        setting::Entity::insert(row).on_conflict(conflict).exec_without_returning(&self.conn).await?;
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! Organisations and their people.
 
-use sea_orm::{ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+};
 
 use super::convert::{moment, ms, text};
 use super::entity::{organisation, user};
@@ -71,6 +73,15 @@ impl<C: ConnectionTrait> Org<C> {
     /// A person.
     pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         let query = user::Entity::find_by_id(id.uuid()).filter(user::Column::OrgId.eq(self.org));
+        query.one(&self.conn).await?.map(person).transpose()
+    }
+
+    /// The administrator who was there first.
+    pub async fn first_admin(&self) -> Result<Option<User>, StoreError> {
+        let query = user::Entity::find()
+            .filter(user::Column::OrgId.eq(self.org))
+            .filter(user::Column::Role.eq(Role::Admin.as_str()))
+            .order_by_asc(user::Column::Id);
         query.one(&self.conn).await?.map(person).transpose()
     }
 

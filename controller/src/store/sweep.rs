@@ -40,8 +40,10 @@ impl Store {
     pub async fn sweep(&self, now: Time) -> Result<Swept, StoreError> {
         let tx = self.begin().await?;
         let long_ago = ms(now - KEPT_AFTER);
-        let codes =
-            sign_in_code::Entity::delete_many().filter(sign_in_code::Column::ExpiresAt.lte(ms(now))).exec(&tx).await?;
+        let codes = sign_in_code::Entity::delete_many()
+            .filter(sign_in_code::Column::ExpiresAt.lte(ms(now)))
+            .exec(&tx)
+            .await?;
         let sessions =
             session::Entity::delete_many().filter(session::Column::ExpiresAt.lte(ms(now))).exec(&tx).await?;
         let answers = idempotency_key::Entity::delete_many()
@@ -72,8 +74,8 @@ impl Store {
 /// The agent has a newer certificate.
 fn superseded() -> sea_orm::sea_query::SimpleExpr {
     use super::entity::agent;
-    use sea_orm::sea_query::{Expr, Query};
     use sea_orm::ExprTrait;
+    use sea_orm::sea_query::{Expr, Query};
     let newest = Query::select()
         .column((agent::Entity, agent::Column::Generation))
         .from(agent::Entity)
@@ -82,8 +84,7 @@ fn superseded() -> sea_orm::sea_query::SimpleExpr {
                 .equals((certificate::Entity, certificate::Column::AgentId)),
         )
         .to_owned();
-    certificate::Column::Generation.into_expr().lt(sea_orm::sea_query::SimpleExpr::SubQuery(
-        None,
-        Box::new(newest.into()),
-    ))
+    certificate::Column::Generation
+        .into_expr()
+        .lt(sea_orm::sea_query::SimpleExpr::SubQuery(None, Box::new(newest.into())))
 }

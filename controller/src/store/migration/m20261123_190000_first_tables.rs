@@ -81,7 +81,11 @@ fn primary(statement: &mut TableCreateStatement, columns: &[&'static str]) {
     statement.primary_key(&mut key);
 }
 
-fn with_id(name: &'static str, columns: Vec<ColumnDef>, parents: &[(&'static str, &'static str)]) -> TableCreateStatement {
+fn with_id(
+    name: &'static str,
+    columns: Vec<ColumnDef>,
+    parents: &[(&'static str, &'static str)],
+) -> TableCreateStatement {
     let mut all = vec![id("id")];
     all.extend(columns);
     let mut statement = table(name, all);
@@ -96,9 +100,16 @@ fn installation() -> Vec<TableCreateStatement> {
     let mut settings = table("settings", vec![text("name"), text("value")]);
     primary(&mut settings, &["name"]);
     let version = col("version").integer().not_null().take();
-    let mut data_keys = table("data_keys", vec![id("org_id"), version, bytes("wrapped"), number("created_at")]);
+    let mut data_keys =
+        table("data_keys", vec![id("org_id"), version, bytes("wrapped"), number("created_at")]);
     primary(&mut data_keys, &["org_id", "version"]);
-    let columns = vec![text("name"), bytes("certificate"), bytes("sealed_key"), number("not_after"), number("created_at")];
+    let columns = vec![
+        text("name"),
+        bytes("certificate"),
+        bytes("sealed_key"),
+        number("not_after"),
+        number("created_at"),
+    ];
     let mut authorities = table("authorities", columns);
     primary(&mut authorities, &["name"]);
     vec![settings, data_keys, authorities]
@@ -124,7 +135,8 @@ fn people() -> Vec<TableCreateStatement> {
     for (column, parent) in [ORG, USER] {
         within(&mut sign_in_codes, column, parent);
     }
-    let sessions = vec![id("org_id"), id("user_id"), bytes("hash"), number("created_at"), number("expires_at")];
+    let sessions =
+        vec![id("org_id"), id("user_id"), bytes("hash"), number("created_at"), number("expires_at")];
     let api_tokens = vec![
         id("org_id"),
         text("name"),
@@ -277,7 +289,8 @@ fn indexes() -> Vec<IndexCreateStatement> {
         ("enrolment_attempts_cluster", "enrolment_attempts", vec!["cluster_id", "id"]),
         ("idempotency_keys_expiry", "idempotency_keys", vec!["expires_at"]),
     ];
-    let unique = unique.into_iter().map(|(name, table, columns)| index(name, table, &columns).unique().take());
+    let unique =
+        unique.into_iter().map(|(name, table, columns)| index(name, table, &columns).unique().take());
     unique.chain(plain.into_iter().map(|(name, table, columns)| index(name, table, &columns))).collect()
 }
 

@@ -1,0 +1,170 @@
+//! What changed, in order, for those who watch.
+//!
+//! A ring of the latest changes, each with a number above all before it, and a bell
+//! that tells the newest number. A watcher asks for what came after the number it
+//! has; when the ring no longer reaches back that far, it is told so instead of
+//! being left with a hole. Numbers start from the clock, so that they grow over a
+//! restart too.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::views::{AgentView, ClusterView};
+use crate::domain::{Attempt, ClusterId, OrgId, Time};
+
+/// Changes kept for those who come back.
+const KEPT: usize = 4096;
+
+/// One change.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Its number.
+    pub id: u64,
+    /// Whose it is.
+    pub org: OrgId,
+    /// The cluster it is about.
+    pub cluster: ClusterId,
+    /// How things are now.
+    pub news: News,
+}
+
+/// How things are now.
+#[derive(Debug, Clone)]
+pub enum News {
+    /// A cluster; with the state `deleted` when it is gone.
+    Cluster(Box<ClusterView>),
+    /// An agent.
+    Agent(Box<AgentView>),
+    /// An attempt to enrol.
+    Attempt(Box<Attempt>),
+}
+
+/// What came after a number.
+#[derive(Debug, Clone)]
+pub enum Since {
+    /// All of it, oldest first, and the number to ask with next.
+    Changes(Vec<Arc<Change>>, u64),
+    /// More than is kept; the number to go on with after fetching everything anew.
+    Gap(u64),
+}
+
+/// The feed.
+#[derive(Debug)]
+pub struct Feed {
+    ring: Mutex<Ring>,
+    bell: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    newest: u64,
+    changes: VecDeque<Arc<Change>>,
+    /// Number of the last change that was dropped from the ring.
+    dropped: u64,
+}
+
+impl Feed {
+    pub(super) fn new(now: Time) -> Self {
+        // Microseconds: below 2^53 for 280 years, and above what any process before
+        // can have counted to.
+        let first = u64::try_from(now.unix_timestamp_nanos() / 1000).unwrap_or(0);
+        let ring = Ring { newest: first, changes: VecDeque::new(), dropped: first };
+        Self { ring: Mutex::new(ring), bell: watch::Sender::new(first) }
+    }
+
+    pub(super) fn publish(&self, org: OrgId, cluster: ClusterId, news: News) {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.newest += 1;
+        let id = ring.newest;
+        ring.changes.push_back(Arc::new(Change { id, org, cluster, news }));
+        if ring.changes.len() > KEPT
+            && let Some(oldest) = ring.changes.pop_front()
+        {
+            ring.dropped = oldest.id;
+        }
+        // Inside the lock, so that the bell never tells an older number after a newer.
+        self.bell.send_replace(id);
+    }
+
+    /// The newest number.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).newest
+    }
+
+    /// The changes of `org` above `id`.
+    #[must_use]
+    pub fn since(&self, org: OrgId, id: u64) -> Since {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if id < ring.dropped || id > ring.newest {
+            return Since::Gap(ring.newest);
+        }
+        let changes = ring.changes.iter().filter(|c| c.id > id && c.org == org).cloned().collect();
+        Since::Changes(changes, ring.newest)
+    }
+
+    /// Rings with the newest number.
+    #[must_use]
+    pub fn bell(&self) -> watch::Receiver<u64> {
+        self.bell.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Stage;
+
+    fn attempt(cluster: ClusterId) -> News {
+        let mut attempt = Attempt::begin(cluster, [127, 0, 0, 1].into(), Time::UNIX_EPOCH);
+        attempt.advance(Stage::Tls, Time::UNIX_EPOCH);
+        News::Attempt(Box::new(attempt))
+    }
+
+    fn ids(since: Since) -> Vec<u64> {
+        match since {
+            Since::Changes(changes, _) => changes.iter().map(|c| c.id).collect(),
+            Since::Gap(_) => panic!("a gap"),
+        }
+    }
+
+    #[test]
+    fn each_organisation_sees_its_own() {
+        let feed = Feed::new(Time::UNIX_EPOCH);
+        let (ours, theirs, cluster) = (OrgId::generate(), OrgId::generate(), ClusterId::generate());
+        for org in [ours, theirs, ours] {
+            feed.publish(org, cluster, attempt(cluster));
+        }
+        assert_eq!(ids(feed.since(ours, 0)), [1, 3]);
+        assert_eq!(ids(feed.since(ours, 1)), [3]);
+        assert_eq!(ids(feed.since(theirs, 2)), [0; 0]);
+        assert_eq!(*feed.bell().borrow(), 3);
+    }
+
+    #[test]
+    fn whoever_was_away_too_long_is_told() {
+        let feed = Feed::new(Time::UNIX_EPOCH);
+        let (org, cluster) = (OrgId::generate(), ClusterId::generate());
+        for _ in 0..=KEPT {
+            feed.publish(org, cluster, attempt(cluster));
+        }
+        assert!(matches!(feed.since(org, 0), Since::Gap(newest) if newest == feed.newest()));
+        assert_eq!(ids(feed.since(org, 1)).len(), KEPT);
+        assert!(matches!(feed.since(org, u64::MAX), Since::Gap(_)));
+    }
+
+    #[test]
+    fn numbers_grow_over_a_restart() {
+        let first = Feed::new(Time::UNIX_EPOCH + time::Duration::seconds(1));
+        let (org, cluster) = (OrgId::generate(), ClusterId::generate());
+        for _ in 0..1000 {
+            first.publish(org, cluster, attempt(cluster));
+        }
+        let second = Feed::new(Time::UNIX_EPOCH + time::Duration::seconds(2));
+        assert!(second.newest() > first.newest());
+        // What the first process told last is a gap for the second, not a silence.
+        assert!(matches!(second.since(org, first.newest()), Since::Gap(_)));
+    }
+}

@@ -1,0 +1,199 @@
+//! What the control plane does: one file per noun, each function authorises,
+//! decides and records.
+//!
+//! The doors (`api`, `agents`, `gateway`) translate between their wire and these
+//! functions and know nothing else; the tasks call them too. A function begins with
+//! who is asking. It opens a transaction only when the decision is made, writes the
+//! change and its line of the audit together, and after the commit tells the feed
+//! and, when somebody lost a right, bumps `revocations`.
+//!
+//! Live state is not stored: whether an agent is here, its round trip and its last
+//! heartbeat come from the tunnel's hub at the moment of asking, so a heartbeat
+//! costs no write.
+//!
+//! Two caches keep a `kubectl` request from costing a query: who holds a credential
+//! ([`callers`]) and which agent speaks for a cluster ([`gateway`]). Both forget
+//! everything when `revocations` moves, and each entry after seconds, which bounds
+//! what a second process on the same database can delay.
+//!
+//! Mistakes a newcomer could make:
+//! - publishing to the feed before the commit: a watcher would fetch the old state.
+//! - taking a right away without `revoked()`: live streams would go on.
+//! - answering `Denied` where the caller may not know that the thing exists; that is
+//!   `NotFound`.
+
+mod admission;
+mod agents;
+mod api_tokens;
+mod attempts;
+mod bootstrap;
+mod cache;
+mod callers;
+mod clock;
+mod clusters;
+mod diagnosis;
+mod enrolment;
+mod error;
+mod feed;
+mod gateway;
+mod info;
+mod join_tokens;
+mod kek_file;
+mod keys;
+mod live;
+mod once;
+mod people;
+mod presence;
+mod renewal;
+mod secret;
+mod sessions;
+mod sweep;
+mod throttle;
+mod views;
+
+use std::sync::Arc;
+
+use culvert_tunnel::Hub;
+use tokio::sync::watch;
+
+use crate::config::{Config, HostPort};
+use crate::domain::{Caller, Role, Time, Version};
+use crate::store::{Store, StoreError};
+
+pub use admission::{Arrival, Welcome};
+pub use api_tokens::{IssuedApiToken, NewApiToken};
+pub use attempts::AttemptKey;
+pub use bootstrap::{BootstrapError, FirstSignIn, Opened};
+pub use clock::Clock;
+pub use clusters::{ClusterFilter, NewCluster};
+pub use enrolment::{AgentCertificate, Enrolled, Redeem, TurnedAway};
+pub use error::Error;
+pub use feed::{Change, Feed, News, Since};
+pub use gateway::Target;
+pub use info::Info;
+pub use join_tokens::{IssuedJoinToken, NewJoinToken};
+pub use keys::{SERVER_CERTIFICATE_LIFE, ServerIdentity};
+pub use live::LiveSession;
+pub use once::Once;
+pub use people::PersonCertificate;
+pub use renewal::{Rejoin, Renewed};
+pub use secret::Secret;
+pub use sessions::{IssuedCode, SignedIn};
+pub use views::{AgentView, ClusterView};
+
+/// The control plane. Clones are handles on the same one.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    keys: keys::Keys,
+    public_address: HostPort,
+    minimum_version: Version,
+    chart: String,
+    clock: Clock,
+    live: live::Live,
+    feed: Feed,
+    revocations: watch::Sender<u64>,
+    callers: callers::CallerCache,
+    targets: gateway::TargetCache,
+    sign_ins: throttle::Throttle,
+    enrolments: throttle::Throttle,
+    reaches: throttle::Throttle,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("App")
+    }
+}
+
+impl App {
+    fn assemble(config: &Config, store: Store, keys: keys::Keys, hub: Option<Hub>, clock: Clock) -> Self {
+        let inner = Inner {
+            store,
+            keys,
+            public_address: config.public_address(),
+            minimum_version: config.agents.minimum_version.clone(),
+            chart: config.agents.chart.clone(),
+            feed: Feed::new(clock.now()),
+            clock,
+            live: live::Live::new(hub),
+            revocations: watch::Sender::new(0),
+            callers: callers::CallerCache::default(),
+            targets: gateway::TargetCache::default(),
+            // A person mistypes a code a few times; a machine that guesses at 60
+            // bits gets nowhere at this rate.
+            sign_ins: throttle::Throttle::new(10, 10),
+            // A site behind one address may install many clusters at once.
+            enrolments: throttle::Throttle::new(200, 300),
+            reaches: throttle::Throttle::new(200, 300),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Now.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.inner.clock.now()
+    }
+
+    /// What changed, for those who watch.
+    #[must_use]
+    pub fn feed(&self) -> &Feed {
+        &self.inner.feed
+    }
+
+    /// Moves whenever somebody lost a right: whoever holds a live stream open asks
+    /// again whether its caller still may ([`App::recheck`],
+    /// [`App::authorise_gateway`]).
+    #[must_use]
+    pub fn revocations(&self) -> watch::Receiver<u64> {
+        self.inner.revocations.subscribe()
+    }
+
+    /// Whether the store answers: what readiness means.
+    pub async fn ready(&self) -> Result<(), Error> {
+        Ok(self.inner.store.ping().await?)
+    }
+
+    /// Closes the store; the last thing a process does with it.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.inner.store.close().await
+    }
+
+    fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    fn live(&self) -> &live::Live {
+        &self.inner.live
+    }
+
+    /// Somebody lost a right.
+    fn revoked(&self) {
+        // The caches first: whoever hears the bell asks again at once.
+        self.inner.callers.forget();
+        self.inner.targets.forget();
+        self.inner.revocations.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Something a cache holds has changed, and nobody lost a right.
+    fn changed(&self) {
+        self.inner.targets.forget();
+    }
+}
+
+/// What needs the role admin is refused to others.
+fn require_admin(caller: &Caller) -> Result<(), Error> {
+    match caller.role() {
+        Role::Admin => Ok(()),
+        Role::Reader => Err(Error::Denied {
+            code: "role_missing",
+            reason: "this needs the role admin, and you have the role reader".to_owned(),
+            next: "ask an administrator of your organisation to do it or to change your role".to_owned(),
+        }),
+    }
+}
