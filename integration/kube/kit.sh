@@ -57,7 +57,7 @@ await() {
 # A process is remembered as its number and its start time, in clock ticks since
 # boot. The pair tells it apart from a later process with the same number. One that
 # has ended and only waits for its parent to hear of it counts as gone.
-born() { sed -n 's/^.*) [^ZX] //p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f19; }
+born() { { sed -n 's/^.*) [^ZX] //p' "/proc/$1/stat" 2>/dev/null || true; } | cut -d' ' -f19; }
 alive() {
     local pid time
     [ -s "$run/$1.pid" ] && read -r pid time <"$run/$1.pid" && [ -n "$time" ] && [ "$(born "$pid")" = "$time" ]
