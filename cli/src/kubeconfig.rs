@@ -218,7 +218,8 @@ mod tests {
             for (list, _) in LISTS {
                 let (old, new) = (before.get(list).unwrap().list(), merged.get(list).unwrap().list());
                 prop_assert_eq!(&new[..old.len()], old);
-                prop_assert_eq!(&new[old.len()..], ours("edge").get(list).unwrap().list());
+                let added = ours("edge");
+                prop_assert_eq!(&new[old.len()..], added.get(list).unwrap().list());
             }
             for untouched in ["x-first", "preferences"] {
                 prop_assert_eq!(merged.get(untouched), before.get(untouched));

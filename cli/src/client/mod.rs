@@ -156,7 +156,7 @@ impl Client {
         let mut repeats = 1;
         loop {
             let (failure, pause) = match self.once(&ask).await {
-                Ok(answer) if !answer.status.is_client_error() && !answer.status.is_server_error() => {
+                Ok(answer) if answer.status.is_success() => {
                     return Ok(answer);
                 }
                 Ok(answer) => (problem::from_answer(&answer), patience(&answer)),

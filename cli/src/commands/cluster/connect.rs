@@ -60,7 +60,7 @@ pub(crate) struct Connect {
     labels: Vec<(String, String)>,
     #[command(flatten)]
     terms: Terms,
-    /// Where to write the values with the token; - for standard output
+    /// Where to write the values with the token; - for standard output, without waiting
     #[arg(long, value_name = "FILE")]
     values_file: Option<PathBuf>,
     /// Print the helm line and do not wait
@@ -84,12 +84,14 @@ pub(super) async fn run(run: &Invocation, args: Connect) -> Result<(), Failure> 
         return next_steps(run, &cluster.name);
     }
     let offer = if args.follow { None } else { Some(offer(run, &client, &cluster, &args).await?) };
-    if args.no_wait {
+    // Whoever reads values from the pipe waits for its end, so the following waits too.
+    let piped = args.values_file.as_deref() == Some(Path::new("-"));
+    if args.no_wait || (piped && !args.follow) {
         run.out.note(&format!("follow it with: culvert cluster connect {} --follow", cluster.name));
         return Ok(());
     }
     let end = run.globals.timeout.map(|time| Instant::now() + time);
-    Box::pin(Following::begin(run, client, &cluster).to_the_end(end)).await?;
+    Box::pin(Following::begin(run, client, &cluster).watch_until(end)).await?;
     if let Some(path) = offer.flatten() {
         // It holds a token that was used; leaving it would only confuse.
         let _ = files::remove(&path);
@@ -227,7 +229,7 @@ impl<'r> Following<'r> {
         }
     }
 
-    async fn to_the_end(mut self, end: Option<Instant>) -> Result<(), Failure> {
+    async fn watch_until(mut self, end: Option<Instant>) -> Result<(), Failure> {
         let outcome = self.follow(end).await;
         self.lights.finish();
         if outcome.is_ok() {

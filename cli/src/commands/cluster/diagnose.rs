@@ -31,7 +31,7 @@ pub(super) async fn run(run: &Invocation, args: &Diagnose) -> Result<(), Failure
     if run.out.for_people() {
         run.out.data(&page(run, &diagnosis))?;
     } else {
-        run.out.answer(&answer.tree()?, &Table::default(), &[diagnosis.state.clone()])?;
+        run.out.answer(&answer.tree()?, &Table::default(), std::slice::from_ref(&diagnosis.state))?;
     }
     verdict(&diagnosis, &args.cluster)
 }
