@@ -49,8 +49,9 @@ lint: ## Check code, documentation and licences; a warning is an error
 	fi
 
 .PHONY: bench
-bench: requires kube programs ## Measure latency and reconnection beside direct access, and print them
-	$(step) "bench" cargo bench --workspace
+bench: requires kube ## Measure latency and reconnection beside direct access, and print them
+	$(step) "release programs" cargo build --workspace --bins --release --locked
+	$(step) "bench" cargo bench --locked --package culvert-integration --bench report
 
 .PHONY: gen
 gen: kube ## Write again what is generated: proto code, OpenAPI, help texts, chart renders
