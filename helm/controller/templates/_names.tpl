@@ -71,12 +71,12 @@ data_dir = "/var/lib/culvert"
 {{- if eq .Values.database.kind "postgres" }}
 
 [database]
-url_file = {{ printf "/etc/culvert/database/%s" .Values.database.existingSecret.key | toJson }}
+url_file = {{ printf "/run/secrets/culvert/database/%s" .Values.database.existingSecret.key | toJson }}
 {{- end }}
 {{- if .Values.keys.existingSecret.name }}
 
 [keys]
-kek_file = {{ printf "/etc/culvert/keys/%s" .Values.keys.existingSecret.key | toJson }}
+kek_file = {{ printf "/run/secrets/culvert/keys/%s" .Values.keys.existingSecret.key | toJson }}
 {{- end }}
 
 [ops]
