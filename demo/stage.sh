@@ -10,7 +10,7 @@ run=$work/run logs=$work/log
 cluster=$work/kube
 [ ${#cluster} -le 80 ] || cluster=/tmp/culvert-demo-$(id -u)
 programs=$root/target/$(rustc -vV | sed -n 's/^host: //p')/debug
-release=culvert-agent namespace=culvert name=demo
+release=culvert-agent namespace=culvert-agent name=demo
 
 # What a demo that runs was started with.
 [ ! -s "$work/settings" ] || . "$work/settings"
