@@ -106,8 +106,8 @@ impl Cluster {
     /// 1 to 8 nodes.
     pub async fn start(nodes: u8) -> anyhow::Result<Self> {
         let owned = Owned::new()?;
-        let mut up = Command::new(kit("up"));
-        up.arg(owned.cluster()).args(["--nodes", &nodes.to_string(), "--while-held"]).arg(owned.held());
+        let mut up = script("up", [owned.cluster()]);
+        up.args(["--nodes", &nodes.to_string(), "--while-held"]).arg(owned.held());
         process::run(up).await?;
         let kubernetes = Kubernetes::at(owned.cluster(), Vec::new())?;
         Ok(Self { kubernetes, owned: Some(owned) })
@@ -124,28 +124,21 @@ impl Cluster {
     async fn join() -> anyhow::Result<(Self, File)> {
         let (folder, held, start) = shared_places()?;
         let starting = lock_file(&start)?;
-        let (starting, using) = {
-            let using = lock_file(&held)?;
-            // Waits while another program starts or purges the same cluster.
-            tokio::task::spawn_blocking(move || {
-                starting.lock()?;
-                using.lock_shared()?;
-                std::io::Result::Ok((starting, using))
-            })
-            .await??
-        };
-        let mut status = Command::new(kit("status"));
-        status.arg(&folder);
-        if process::run(status).await.is_err() {
-            let mut down = Command::new(kit("down"));
-            process::run({
-                down.arg(&folder).arg("--purge");
-                down
-            })
-            .await?;
-            let mut up = Command::new(kit("up"));
-            up.arg(&folder).args(["--nodes", "1", "--linger", &LINGER.as_secs().to_string()]);
-            up.arg("--while-held").arg(&held);
+        let using = lock_file(&held)?;
+        // Waits while another program starts or purges the same cluster.
+        let locking = tokio::task::spawn_blocking(move || {
+            starting.lock()?;
+            using.lock_shared()?;
+            std::io::Result::Ok((starting, using))
+        });
+        let (starting, using) = locking.await??;
+        if process::run(script("status", [&folder])).await.is_err() {
+            // Whatever is left of it, after a crash for instance.
+            process::run(script("down", [folder.as_os_str(), "--purge".as_ref()])).await?;
+            let mut up = script("up", [&folder]);
+            up.args(["--nodes", "1", "--linger", &LINGER.as_secs().to_string()])
+                .arg("--while-held")
+                .arg(&held);
             process::run(up).await?;
         }
         drop(starting);
@@ -226,10 +219,18 @@ impl Kubernetes {
     }
 
     /// A command of kubectl or helm that has not started, to give it input or a log.
-    pub async fn client(&self, program: &str, kubeconfig: &Path, arguments: &[&str]) -> anyhow::Result<Command> {
+    pub async fn client(
+        &self,
+        program: &str,
+        kubeconfig: &Path,
+        arguments: &[&str],
+    ) -> anyhow::Result<Command> {
         let mut command = through(&self.reach, programs().await?.join(program), arguments);
-        // Caches of discovery would otherwise go to the user's home, and be another cluster's.
-        command.env("KUBECONFIG", kubeconfig).env("HOME", &self.folder).env("KUBECACHEDIR", self.folder.join("cache"));
+        // What they keep would otherwise go to the user's home.
+        command.env("KUBECONFIG", kubeconfig).env("HOME", self.folder.join("home"));
+        for kept_elsewhere in ["KUBECACHEDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"] {
+            command.env_remove(kept_elsewhere);
+        }
         Ok(command)
     }
 
@@ -371,9 +372,7 @@ impl Owned {
     }
 
     fn purge(&self) -> Command {
-        let mut down = Command::new(kit("down"));
-        down.arg(self.cluster()).arg("--purge");
-        down
+        script("down", [self.cluster().as_os_str(), "--purge".as_ref()])
     }
 }
 
@@ -399,9 +398,10 @@ fn shared_places() -> anyhow::Result<(PathBuf, PathBuf, PathBuf)> {
     ensure!(user == 0, "a cluster with a node needs root: run these tests as root");
     let mut tree = DefaultHasher::new();
     env!("CARGO_MANIFEST_DIR").hash(&mut tree);
-    let base = PathBuf::from(format!("/tmp/culvert-shared-{:08x}", tree.finish() as u32));
-    let beside = |ending: &str| base.with_extension(ending);
-    Ok((base.clone(), beside("held"), beside("held.start")))
+    let folder = PathBuf::from(format!("/tmp/culvert-shared-{:016x}", tree.finish()));
+    let work = workspace().join(".work");
+    std::fs::create_dir_all(&work)?;
+    Ok((folder, work.join("shared-cluster.held"), work.join("shared-cluster.held.start")))
 }
 
 fn lock_file(path: &Path) -> anyhow::Result<File> {
@@ -415,6 +415,10 @@ fn workspace() -> PathBuf {
 
 fn kit(script: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("kube").join(script)
+}
+
+fn script<A: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Command {
+    through(&[], kit(name), arguments)
 }
 
 /// A command with what has to stand before it.

@@ -17,7 +17,7 @@
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
 //! | [`wait::until`] | the only way to wait: bounded, and says what it saw last | |
 //! | [`controller`], [`agent`], [`api`], [`gateway`], [`stage`] | Culvert itself on top of these | |
-//! | [`hand::Hand`], [`door::Door`] | clients that do what a well-behaved one never does | |
+//! | [`hand::Hand`], [`door::Door`], [`relay::Relay`] | clients that do what a well-behaved one never does | |
 //!
 //! # Who cleans up
 //! Every fixture ends what it started when it is dropped. A test run that is killed
@@ -51,6 +51,7 @@ pub mod kube;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod relay;
 pub mod site;
 pub mod stage;
 pub mod wait;

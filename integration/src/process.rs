@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, OnceLock, mpsc};
@@ -104,7 +105,10 @@ impl Child {
             if let Some(status) = ended {
                 bail!("{name} ended ({status}) without a line with {text:?}; its output:\n{output}");
             }
-            ensure!(Instant::now() < end, "no line with {text:?} from {name} in {limit:?}; its output:\n{output}");
+            ensure!(
+                Instant::now() < end,
+                "no line with {text:?} from {name} in {limit:?}; its output:\n{output}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -134,7 +138,8 @@ impl Child {
     /// Sends it a signal. A program that has ended already is an error.
     pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
         ensure!(self.is_running()?, "{} has ended; its output:\n{}", self.name, self.output());
-        let done = Command::new("kill").arg(format!("-{}", signal.name())).arg(self.pid().to_string()).output()?;
+        let done =
+            Command::new("kill").arg(format!("-{}", signal.name())).arg(self.pid().to_string()).output()?;
         ensure!(done.status.success(), "kill: {}", String::from_utf8_lossy(&done.stderr));
         Ok(())
     }
@@ -171,7 +176,11 @@ impl Drop for Child {
         {
             return;
         }
-        // Both fail only when it has ended already, which is what they are for.
+        // What it started itself is in its group. Both fail only when there is nobody
+        // left, which is what they are for. The number is not reused before `wait`.
+        if matches!(self.process.try_wait(), Ok(None)) {
+            let _ = Command::new("kill").args(["-KILL", "--", &format!("-{}", self.pid())]).output();
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -190,6 +199,7 @@ fn tied_to_this_process(end: Signal, command: &Command) -> Command {
     if let Some(folder) = command.get_current_dir() {
         tied.current_dir(folder);
     }
+    tied.process_group(0);
     tied
 }
 
@@ -215,14 +225,17 @@ fn spawn_from_lasting_thread(command: Command) -> anyhow::Result<std::process::C
 
 /// A loopback or other local address whose port nobody listens on at the moment.
 pub fn free_address(host: &str) -> anyhow::Result<SocketAddr> {
-    let listener = std::net::TcpListener::bind((host, 0)).with_context(|| format!("cannot listen on {host}"))?;
+    let listener =
+        std::net::TcpListener::bind((host, 0)).with_context(|| format!("cannot listen on {host}"))?;
     Ok(listener.local_addr()?)
 }
 
 /// Waits until something accepts TCP connections there.
 pub async fn accepts(address: SocketAddr, limit: Duration) -> anyhow::Result<()> {
     wait::until(limit, || async move {
-        tokio::net::TcpStream::connect(address).await.with_context(|| format!("{address} does not accept"))?;
+        tokio::net::TcpStream::connect(address)
+            .await
+            .with_context(|| format!("{address} does not accept"))?;
         Ok(())
     })
     .await
@@ -270,12 +283,22 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
 
 fn build(release: bool) -> anyhow::Result<()> {
     let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
-    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--workspace", "--bins", "--locked", "--quiet"]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR")).args([
+        "build",
+        "--workspace",
+        "--bins",
+        "--locked",
+        "--quiet",
+    ]);
     if release {
         cargo.arg("--release");
     }
     let output = cargo.output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "the programs do not build: {}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "the programs do not build: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 

@@ -13,7 +13,6 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 
 use crate::process::{self, Child};
-use crate::wait;
 
 /// A network namespace that lets nothing in, and out only to chosen ports of this
 /// machine. Gone when dropped. Needs root.
@@ -21,7 +20,8 @@ use crate::wait;
 pub struct Site {
     holder: Child,
     folder: tempfile::TempDir,
-    net: u8,
+    /// Number of its network and link, once it has them.
+    net: Option<u8>,
 }
 
 impl Site {
@@ -40,20 +40,20 @@ impl Site {
         command.arg(folder.path());
         let mut holder = Child::spawn("site", command, &folder.path().join("log"))?;
         holder.line("apart", Duration::from_secs(5)).await?;
-        let mut site = Self { holder, folder, net: 0 };
-        site.net = site.link().await?;
+        let mut site = Self { holder, folder, net: None };
+        site.net = Some(site.link().await?);
         site.wall(ports).await?;
         Ok(site)
     }
 
     /// This machine, as the site sees it: what the site shall dial listens here.
     pub fn gateway(&self) -> IpAddr {
-        Ipv4Addr::new(10, 78, self.net, 1).into()
+        Ipv4Addr::new(10, 78, self.net.unwrap_or_default(), 1).into()
     }
 
     /// The site, as this machine sees it.
     pub fn address(&self) -> IpAddr {
-        Ipv4Addr::new(10, 78, self.net, 2).into()
+        Ipv4Addr::new(10, 78, self.net.unwrap_or_default(), 2).into()
     }
 
     /// Gives a name to an address, for programs that start from now on or look again.
@@ -127,7 +127,9 @@ impl Site {
             };
             process::run(words(&format!("ip address add 10.78.{net}.1/30 dev {name}"))).await?;
             process::run(words(&format!("ip link set {name} up"))).await?;
-            for step in ["address add 10.78.N.2/30 dev eth0", "link set eth0 up", "route add default via 10.78.N.1"] {
+            for step in
+                ["address add 10.78.N.2/30 dev eth0", "link set eth0 up", "route add default via 10.78.N.1"]
+            {
                 let mut ip = self.command("ip");
                 ip.args(step.replace('N', &net.to_string()).split(' '));
                 process::run(ip).await?;
@@ -175,16 +177,34 @@ impl Site {
         process::run(nft).await.map(drop)
     }
 
-    /// Ends it and waits until its link is gone, which the kernel removes a moment after
-    /// the last process in it has ended.
-    pub async fn stop(self) -> anyhow::Result<()> {
-        let link = PathBuf::from(format!("/sys/class/net/cvs{}", self.net));
-        drop(self);
-        wait::until(Duration::from_secs(10), || async {
-            anyhow::ensure!(!link.exists(), "{} is still there", link.display());
-            Ok(())
-        })
-        .await
+    /// Ends what still runs in it: a namespace lives as long as anybody in it does.
+    fn clear(&self) -> std::io::Result<()> {
+        let own = std::fs::read_link(format!("/proc/{}/ns/net", self.holder.pid()))?;
+        if own == std::fs::read_link("/proc/self/ns/net")? {
+            return Ok(());
+        }
+        for process in std::fs::read_dir("/proc")?.flatten() {
+            let inside = std::fs::read_link(process.path().join("ns/net")).is_ok_and(|net| net == own);
+            if inside {
+                Command::new("kill").arg("-KILL").arg(process.file_name()).output()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        if let Err(error) = self.clear() {
+            tracing::error!(%error, net = self.net, "what ran in a site was not ended");
+        }
+        // The kernel would remove the link with the namespace, but a connection that the
+        // firewall froze keeps that for minutes.
+        if let Some(net) = self.net
+            && let Err(error) = words(&format!("ip link delete cvs{net}")).output()
+        {
+            tracing::error!(%error, net, "the link of a site remains");
+        }
     }
 }
 
