@@ -8,6 +8,7 @@
     reason = "a test that cannot go on stops, also in what its tests share"
 )]
 
+mod golden;
 mod site;
 
 use culvert_pki::pin::Pin;
@@ -53,7 +54,7 @@ fn lights(on: usize, failed: Option<&str>) -> String {
 }
 
 #[test]
-fn the_lights_are_followed_to_the_end() {
+fn the_golden_lights_are_followed_to_the_end() {
     let (site, token) = site_for_connect();
     let mut reads = 0;
     site.handle("GET", "/api/v1/clusters/cls_1/diagnosis", move |_| {
@@ -80,8 +81,8 @@ fn the_lights_are_followed_to_the_end() {
     assert!(output.status.success(), "{notes}");
 
     let home = site.home.path().to_str().unwrap().to_owned();
-    insta::assert_snapshot!("connect-stdout", data.replace(&home, "[HOME]"));
-    insta::assert_snapshot!("connect-stderr", notes.replace(&home, "[HOME]"));
+    golden::check("connect-stdout", &data.replace(&home, "[HOME]"));
+    golden::check("connect-stderr", &notes.replace(&home, "[HOME]"));
     assert!(!data.contains("cvj1.") && !notes.contains("cvj1."), "the token is in the file alone");
     assert!(token.starts_with("cvj1."));
     let values = site.config().with_extension("joins").join("cls_1-values.yaml");

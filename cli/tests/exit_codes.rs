@@ -8,6 +8,7 @@
     reason = "a test that cannot go on stops, also in what its tests share"
 )]
 
+mod golden;
 mod site;
 
 use site::{Reply, Site, culvert};
@@ -46,7 +47,7 @@ fn each_answer_of_the_api_has_its_exit_code() {
 }
 
 #[test]
-fn an_error_says_what_why_field_next_and_request() {
+fn a_golden_error_says_what_why_field_next_and_request() {
     let site = Site::start();
     site.signed_in();
     let body = r#"{"type":"about:blank","title":"the request is not valid","status":400,"detail":"one field is wrong",
@@ -55,7 +56,7 @@ fn an_error_says_what_why_field_next_and_request() {
     site.answer("POST", "/api/v1/clusters", Reply::json(400, body));
     let (code, text) = end(&mut site.culvert(&["cluster", "create", "Edge"]));
     assert_eq!(code, 2);
-    insta::assert_snapshot!(text);
+    golden::check("error", &text);
 }
 
 #[test]

@@ -8,6 +8,8 @@
     reason = "a test that cannot go on stops, also in what its tests share"
 )]
 
+mod golden;
+
 use std::fmt::Write as _;
 
 use clap::Command;
@@ -35,7 +37,7 @@ fn help(command: &Command) -> String {
 #[test]
 fn the_help_of_every_command_is_as_committed() {
     for (name, command) in commands() {
-        insta::assert_snapshot!(name.replace(' ', "-"), help(&command));
+        golden::check(&format!("help-{}", name.replace(' ', "-")), &help(&command));
     }
 }
 

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on stops, also in what its tests share"
 )]
 
+mod golden;
 mod site;
 
 use std::path::PathBuf;
@@ -164,7 +165,7 @@ fn a_kubeconfig_calls_this_program_in_this_context() {
 }
 
 #[test]
-fn a_merge_keeps_what_was_there() {
+fn a_golden_merge_keeps_what_was_there() {
     let site = with_kubeconfig();
     let path = site.home.path().join(".kube/config");
     std::fs::create_dir(path.parent().unwrap()).unwrap();
@@ -179,7 +180,7 @@ fn a_merge_keeps_what_was_there() {
         assert_cmd::cargo::cargo_bin!("culvert").canonicalize().unwrap().to_string_lossy().into_owned();
     let merged =
         std::fs::read_to_string(&path).unwrap().replace(&home, "[HOME]").replace(&program, "[CULVERT]");
-    insta::assert_snapshot!("merged-kubeconfig", merged);
+    golden::check("merged-kubeconfig", &merged);
     assert!(!path.with_file_name("config.lock").exists());
 }
 

@@ -8,6 +8,7 @@
     reason = "a test that cannot go on stops, also in what its tests share"
 )]
 
+mod golden;
 mod site;
 
 use site::{Reply, Site, recorded};
@@ -31,24 +32,24 @@ fn with_clusters() -> Site {
 }
 
 #[test]
-fn a_list_in_each_format() {
+fn a_list_is_golden_in_each_format() {
     let site = with_clusters();
     for format in ["table", "wide", "json", "yaml", "name"] {
         let text = stdout(&site, &["cluster", "list", "-o", format, "--utc"]);
-        insta::assert_snapshot!(format!("cluster-list-{format}"), text);
+        golden::check(&format!("cluster-list-{format}"), &text);
     }
 }
 
 #[test]
-fn one_thing_in_each_format() {
+fn one_thing_is_golden_in_each_format() {
     let site = with_clusters();
     for format in ["table", "wide", "json", "yaml", "name"] {
         let text = stdout(&site, &["cluster", "get", "factory-graz", "-o", format, "--utc"]);
-        insta::assert_snapshot!(format!("cluster-get-{format}"), text);
+        golden::check(&format!("cluster-get-{format}"), &text);
     }
-    insta::assert_snapshot!(
+    golden::check(
         "cluster-get-locked",
-        stdout(&site, &["cluster", "get", "hospital-with-a-rather-long-name-west", "--utc"])
+        &stdout(&site, &["cluster", "get", "hospital-with-a-rather-long-name-west", "--utc"]),
     );
 }
 
@@ -61,14 +62,14 @@ fn json_is_the_api_s_own_shape_and_order() {
 }
 
 #[test]
-fn a_table_fits_the_terminal_and_wide_does_not_care() {
+fn a_table_fits_the_terminal_and_its_golden_file() {
     let site = with_clusters();
     let cut = |columns: &str, format: &str| {
         let output =
             site.culvert(&["cluster", "list", "-o", format, "--utc"]).env("COLUMNS", columns).output();
         String::from_utf8(output.unwrap().stdout).unwrap()
     };
-    insta::assert_snapshot!("cluster-list-60-columns", cut("60", "table"));
+    golden::check("cluster-list-60-columns", &cut("60", "table"));
     assert!(cut("60", "table").lines().all(|line| line.chars().count() <= 60));
     assert!(cut("60", "wide").contains("hospital-with-a-rather-long-name-west"));
 }
@@ -132,14 +133,14 @@ fn an_empty_list_says_what_to_do_and_a_program_gets_an_empty_list() {
 }
 
 #[test]
-fn a_diagnosis_tells_cause_and_fix() {
+fn a_golden_diagnosis_tells_cause_and_fix() {
     let site = Site::start();
     site.signed_in();
     site.answer("GET", "/api/v1/clusters/edge/diagnosis", Reply::json(200, recorded("diagnosis.json")));
     let output = site.culvert(&["cluster", "diagnose", "edge", "--utc"]).output().unwrap();
     assert_eq!(output.status.code(), Some(9));
-    insta::assert_snapshot!("diagnose-stdout", String::from_utf8(output.stdout).unwrap());
-    insta::assert_snapshot!("diagnose-stderr", String::from_utf8(output.stderr).unwrap());
+    golden::check("diagnose-stdout", &String::from_utf8(output.stdout).unwrap());
+    golden::check("diagnose-stderr", &String::from_utf8(output.stderr).unwrap());
 }
 
 #[test]

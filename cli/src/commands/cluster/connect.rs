@@ -229,27 +229,31 @@ impl<'r> Following<'r> {
         }
     }
 
+    /// Follows until the cluster is connected, the time is over or Ctrl-C; the last
+    /// two also end a request that is on its way.
     async fn watch_until(mut self, end: Option<Instant>) -> Result<(), Failure> {
-        let outcome = self.follow(end).await;
+        let name = self.name.clone();
+        let outcome = tokio::select! {
+            biased;
+            _ = tokio::signal::ctrl_c() => Err(detached(interrupted(), &name)),
+            () = super::watch::at(end) => {
+                Err(detached(Failure::new(Exit::TimedOut, format!("{name} is not connected yet")), &name))
+            }
+            outcome = self.follow() => outcome,
+        };
         self.lights.finish();
         if outcome.is_ok() {
-            self.run.out.note(&format!("{} is connected", self.name));
+            self.run.out.note(&format!("{name} is connected"));
         }
         outcome
     }
 
-    async fn follow(&mut self, end: Option<Instant>) -> Result<(), Failure> {
+    async fn follow(&mut self) -> Result<(), Failure> {
         let mut events = Events::of(self.client.clone(), Some(&self.id));
         let mut tick = tokio::time::interval(REREAD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let read = tokio::select! {
-                biased;
-                _ = tokio::signal::ctrl_c() => return Err(self.detached(interrupted())),
-                () = super::watch::at(end) => {
-                    let late = Failure::new(Exit::TimedOut, format!("{} is not connected yet", self.name));
-                    return Err(self.detached(late));
-                }
                 news = events.next() => match news? {
                     News::Cut(cause) => {
                         self.trouble = Some(format!("the stream is cut ({cause}); reconnecting"));
@@ -316,13 +320,13 @@ impl<'r> Following<'r> {
             self.lights.say(&format!("{head}{body}"));
         }
     }
+}
 
-    /// The wait ends and the work does not.
-    fn detached(&self, failure: Failure) -> Failure {
-        failure
-            .because("the record and the token stay; the agent may still connect")
-            .next(format!("culvert cluster connect {} --follow", self.name))
-    }
+/// The wait ends and the work does not.
+fn detached(failure: Failure, name: &str) -> Failure {
+    failure
+        .because("the record and the token stay; the agent may still connect")
+        .next(format!("culvert cluster connect {name} --follow"))
 }
 
 #[cfg(test)]

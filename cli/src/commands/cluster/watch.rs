@@ -35,24 +35,17 @@ pub(super) async fn run(run: &Invocation, args: Watch) -> Result<(), Failure> {
         Some(name) => Some(super::find(&client, name).await?.id),
         None => None,
     };
-    let mut events = Events::of(client.clone(), only.as_deref());
-    let mut follower = Follower { run, client, only, until: args.until.clone(), known: BTreeMap::new() };
+    let events = Events::of(client.clone(), only.as_deref());
+    let follower = Follower { run, client, only, until: args.until.clone(), known: BTreeMap::new() };
     if run.out.for_people() {
         run.out.data(&run.out.text_of(&show::table()))?;
     }
-    if follower.reread().await? {
-        return Ok(());
-    }
     let end = run.globals.timeout.map(|time| Instant::now() + time);
-    loop {
-        let news = tokio::select! {
-            news = events.next() => news?,
-            () = at(end) => return timed_out(&args),
-            _ = tokio::signal::ctrl_c() => return Err(interrupted()),
-        };
-        if follower.hear(news).await? {
-            return Ok(());
-        }
+    tokio::select! {
+        biased;
+        _ = tokio::signal::ctrl_c() => Err(interrupted()),
+        () = at(end) => timed_out(&args),
+        outcome = follower.follow(events) => outcome,
     }
 }
 
@@ -83,6 +76,16 @@ struct Follower<'r> {
 }
 
 impl Follower<'_> {
+    /// Shows the state and then each change, until the awaited state is reached.
+    async fn follow(mut self, mut events: Events) -> Result<(), Failure> {
+        let mut reached = self.reread().await?;
+        while !reached {
+            let news = events.next().await?;
+            reached = self.hear(news).await?;
+        }
+        Ok(())
+    }
+
     /// Takes news; true when the awaited state is reached.
     async fn hear(&mut self, news: News) -> Result<bool, Failure> {
         match news {
