@@ -41,7 +41,7 @@ pub(crate) struct Page<T> {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Me {
     pub(crate) user: User,
-    pub(crate) org: Named,
+    pub(crate) org: Organisation,
     pub(crate) credential: Credential,
 }
 
@@ -53,8 +53,16 @@ pub(crate) struct User {
 }
 
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Named {
-    pub(crate) name: String,
+pub(crate) struct Organisation {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+}
+
+impl Organisation {
+    /// The name, or the id of one without a name.
+    pub(crate) fn called(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.id)
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -91,6 +99,7 @@ pub(crate) struct Facts {
     pub(crate) nodes: Option<u64>,
     pub(crate) api_latency_us: Option<u64>,
     pub(crate) route: Option<String>,
+    pub(crate) policy: Option<String>,
     pub(crate) problem: Option<String>,
 }
 
@@ -157,7 +166,6 @@ pub(crate) struct ApiToken {
     pub(crate) role: String,
     pub(crate) created_at: Option<String>,
     pub(crate) expires_at: Option<String>,
-    pub(crate) last_used_at: Option<String>,
     pub(crate) cidr: Option<String>,
 }
 

@@ -34,13 +34,19 @@ struct FieldError {
 pub(super) fn from_answer(answer: &Answer) -> Failure {
     let problem: Problem = serde_json::from_slice(&answer.body).unwrap_or_default();
     let exit = exit_of(answer.status);
-    let fallback = || format!("the controller answered {}", answer.status);
-    let mut failure = match exit {
-        Exit::NotSignedIn => Failure::not_signed_in("the session has ended, or was never valid"),
-        _ => Failure::new(exit, problem.title.unwrap_or_else(fallback)),
+    // The plain name of the status tells less than the detail does.
+    let title = problem.title.filter(|title| Some(title.as_str()) != answer.status.canonical_reason());
+    let mut said = [title, problem.detail].into_iter().flatten();
+    let mut failure = if exit == Exit::NotSignedIn {
+        Failure::not_signed_in("the session has ended, or was never valid")
+    } else {
+        let what = said.next().unwrap_or_else(|| format!("the controller answered {}", answer.status));
+        Failure::new(exit, what)
     };
-    failure.why = problem.detail.or_else(|| failure.why.take());
-    failure.next = problem.next.or_else(|| failure.next.take());
+    failure.why = said.last().or_else(|| failure.why.take());
+    if failure.next.is_none() {
+        failure.next = problem.next;
+    }
     failure.code = problem.code;
     let header = || Some(answer.headers.get("x-request-id")?.to_str().ok()?.to_owned());
     failure.request_id = problem.request_id.or_else(header);
@@ -54,7 +60,9 @@ pub(super) fn from_answer(answer: &Answer) -> Failure {
 
 fn exit_of(status: StatusCode) -> Exit {
     match status {
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Exit::Usage,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
+            Exit::Usage
+        }
         StatusCode::UNAUTHORIZED => Exit::NotSignedIn,
         StatusCode::FORBIDDEN => Exit::Refused,
         StatusCode::NOT_FOUND | StatusCode::GONE => Exit::NotFound,
@@ -167,6 +175,13 @@ mod tests {
         assert_eq!(failure.request_id.as_deref(), Some("req_1"));
         assert_eq!(failure.fields.len(), 2);
         assert_eq!(failure.fields.get(1).unwrap().1, "unknown");
+    }
+
+    #[test]
+    fn the_name_of_a_status_gives_way_to_the_detail() {
+        let failure =
+            from_answer(&answer(404, r#"{"title":"Not Found","detail":"there is no such cluster"}"#));
+        assert_eq!((failure.what.as_str(), failure.why.as_deref()), ("there is no such cluster", None));
     }
 
     #[test]

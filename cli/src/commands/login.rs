@@ -84,12 +84,12 @@ pub(crate) async fn login(run: &Invocation, args: Login) -> Result<(), Failure> 
     };
     let me: Me = run.client_of(&context, Some(token.clone())).await?.get(&["me"]).await?.read()?;
     context.user = Some(me.user.name.clone());
-    context.organisation = Some(me.org.name.clone());
+    context.organisation = Some(me.org.called().to_owned());
     if let Some(expires_at) = me.credential.expires_at.clone() {
         context.signed_in_until = Some(expires_at);
     }
     keep(run, &name, context, &token)?;
-    run.out.note(&format!("signed in as {} ({}) at {}", me.user.name, me.user.role, me.org.name));
+    run.out.note(&format!("signed in as {} ({}) at {}", me.user.name, me.user.role, me.org.called()));
     run.out.note(&format!("the current context is {name}"));
     Ok(())
 }
@@ -311,7 +311,7 @@ pub(crate) async fn whoami(run: &Invocation) -> Result<(), Failure> {
     table.fact("user", Cell::new(&me.user.name));
     table.fact("id", Cell::new(&me.user.id));
     table.fact("role", Cell::new(&me.user.role));
-    table.fact("organisation", Cell::new(&me.org.name));
+    table.fact("organisation", Cell::new(me.org.called()));
     let credential =
         me.credential.name.map_or(me.credential.kind.clone(), |n| format!("{} {n}", me.credential.kind));
     table.fact("credential", Cell::new(credential.replace('_', " ")));

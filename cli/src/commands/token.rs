@@ -103,7 +103,7 @@ async fn list(run: &Invocation) -> Result<(), Failure> {
         return Ok(());
     }
     let time = |at: &Option<String>| Cell::from(at.as_deref().map(|at| run.out.clock.show(at)));
-    let mut table = Table::new(&["NAME", "ROLE", "EXPIRES", "ID"], &["CREATED", "LAST USED", "FROM"]);
+    let mut table = Table::new(&["NAME", "ROLE", "EXPIRES", "ID"], &["CREATED", "FROM"]);
     for token in &tokens {
         table.row([
             Cell::new(&token.name),
@@ -111,7 +111,6 @@ async fn list(run: &Invocation) -> Result<(), Failure> {
             time(&token.expires_at),
             Cell::new(&token.id),
             time(&token.created_at),
-            time(&token.last_used_at),
             Cell::from(token.cidr.as_ref()),
         ]);
     }

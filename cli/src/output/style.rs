@@ -42,7 +42,7 @@ impl Tone {
     pub(crate) fn of_state(state: &str) -> Self {
         match state {
             "connected" | "on" | "active" | "passed" | "ok" => Self::Good,
-            "locked" | "revoked" | "failed" | "refused" => Self::Bad,
+            "locked" | "deleted" | "revoked" | "failed" | "refused" => Self::Bad,
             "disconnected" | "expired" | "running" | "warning" => Self::Warning,
             "pending" | "off" | "used" | "skipped" => Self::Faint,
             _ => Self::Plain,

@@ -102,6 +102,9 @@ pub(super) fn one(run: &Invocation, tree: &Tree, cluster: &Model) -> Result<(), 
         table.fact("nodes", Cell::from(facts.nodes.map(|nodes| nodes.to_string())));
         table.fact("API latency", Cell::from(facts.api_latency_us.map(milliseconds)));
         table.fact("route", Cell::from(facts.route.as_ref()));
+        if let Some(policy) = facts.policy.as_ref().filter(|policy| !policy.is_empty()) {
+            table.fact("policy", Cell::new(policy));
+        }
         if let Some(problem) = &facts.problem {
             table.fact("problem", Cell::new(problem));
         }

@@ -95,11 +95,10 @@ impl Follower<'_> {
                 Ok(false)
             }
             News::Event(Event { name, data }) if name == "cluster" => {
-                match Tree::from_json(data.as_bytes()) {
-                    // A cluster that went away is told without its fields.
-                    Ok(tree) if tree.get("state").is_some() => self.see(tree),
-                    _ => self.reread().await,
-                }
+                let tree = Tree::from_json(data.as_bytes()).map_err(|error| {
+                    Failure::new(Exit::Failed, "the controller's event is not understood").because(error)
+                })?;
+                self.see(tree)
             }
             News::Event(Event { name, .. }) if name == "agent" => self.reread().await,
             News::Event(_) => Ok(false),
@@ -143,6 +142,13 @@ impl Follower<'_> {
             let mut table = show::table();
             show::row(self.run, &mut table, &cluster);
             self.run.out.change(&tree, &table, std::slice::from_ref(&cluster.name))?;
+        }
+        if cluster.state == "deleted" {
+            self.known.remove(&cluster.id);
+            return match self.only {
+                Some(_) => Err(Failure::new(Exit::NotFound, format!("{} was deleted", cluster.name))),
+                None => Ok(false),
+            };
         }
         let reached = self.until.as_ref().is_some_and(|state| *state == cluster.state);
         self.known.insert(cluster.id, (cluster.name, tree));
