@@ -27,7 +27,8 @@ use tokio::time::timeout;
 use crate::supervise::Supervisor;
 
 /// Says why the process should not be sent work, or nothing.
-pub(crate) type Readiness = Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+pub(crate) type Readiness =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
 
 /// Answers the operator.
 #[derive(Clone)]
@@ -110,7 +111,8 @@ impl Ops {
             return text(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n");
         }
         let mut answer = text(StatusCode::OK, &page);
-        let kind = http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+        let kind =
+            http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
         answer.headers_mut().insert(CONTENT_TYPE, kind);
         answer
     }

@@ -108,7 +108,11 @@ impl Supervisor {
                 Err(cause) => cause,
             };
             tracing::error!(task = name, %cause, "a vital task failed; the process stops");
-            supervisor.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Failure { task: name, cause });
+            supervisor
+                .failure
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert(Failure { task: name, cause });
             supervisor.stop.cancel();
         });
     }
@@ -118,7 +122,11 @@ impl Supervisor {
     pub async fn finish(self, grace: Duration) -> Result<(), Failure> {
         self.tasks.close();
         if timeout(grace, self.tasks.wait()).await.is_err() {
-            tracing::warn!(tasks = self.tasks.len(), grace_s = grace.as_secs(), "the grace time is over; unfinished tasks are cut off");
+            tracing::warn!(
+                tasks = self.tasks.len(),
+                grace_s = grace.as_secs(),
+                "the grace time is over; unfinished tasks are cut off"
+            );
         }
         self.failure.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), Err)
     }
@@ -143,7 +151,11 @@ async fn outcome<E: Display>(future: impl Future<Output = Result<(), E>>) -> Res
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
-    panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no text")
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no text")
 }
 
 #[cfg(test)]

@@ -4,20 +4,15 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 use uuid::Uuid;
 
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// For eyes: one line of text.
-    Text,
-    /// For machines: one JSON object per line.
-    Json,
-}
+use crate::config::{Log, LogFormat};
 
 /// The log cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The level is neither a level nor a list of directives.
-    #[error("log level {level:?} cannot be read: use error, warn, info, debug, trace, or directives such as culvert_controller=debug,info")]
+    #[error(
+        "log level {level:?} cannot be read: use error, warn, info, debug, trace, or directives such as culvert_controller=debug,info"
+    )]
     Level {
         /// The text as given.
         level: String,
@@ -27,17 +22,17 @@ pub enum LogError {
     Installed,
 }
 
-/// Sends log lines to standard error. `level` is a level or a list of `tracing` directives.
-pub fn init(format: Format, level: &str) -> Result<(), LogError> {
-    let filter = EnvFilter::try_new(level).map_err(|_| LogError::Level { level: level.to_owned() })?;
+/// Sends log lines to standard error.
+pub fn init(log: &Log) -> Result<(), LogError> {
+    let filter = EnvFilter::try_new(&log.level).map_err(|_| LogError::Level { level: log.level.clone() })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_span_events(FmtSpan::NONE)
         .with_target(true);
-    let installed = match format {
-        Format::Text => builder.with_ansi(false).try_init(),
-        Format::Json => builder.json().flatten_event(true).try_init(),
+    let installed = match log.format {
+        LogFormat::Text => builder.with_ansi(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     installed.map_err(|_| LogError::Installed)
 }
@@ -61,7 +56,7 @@ mod tests {
 
     #[test]
     fn a_level_that_cannot_be_read_is_named() {
-        let error = init(Format::Text, "culvert=loud=er").unwrap_err();
+        let error = init(&Log { format: LogFormat::Text, level: "culvert=loud=er".into() }).unwrap_err();
         assert!(error.to_string().contains("culvert=loud=er"), "{error}");
     }
 }

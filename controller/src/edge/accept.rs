@@ -124,13 +124,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 impl Gate {
-    async fn receive<R: Rooms>(
-        self: Arc<Self>,
-        tcp: TcpStream,
-        source: SocketAddr,
-        held: Held,
-        rooms: R,
-    ) {
+    async fn receive<R: Rooms>(self: Arc<Self>, tcp: TcpStream, source: SocketAddr, held: Held, rooms: R) {
         let Held { hello, greeting, open: _open } = held;
         let begun = Instant::now();
         if let Err(error) = handshake::tune(&tcp) {
@@ -190,5 +184,8 @@ fn outcome(cause: &TurnedAway) -> Outcome {
 
 /// An error with its causes on one line.
 fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }

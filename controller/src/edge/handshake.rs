@@ -121,7 +121,8 @@ pub(crate) async fn finish(
     deadline: Instant,
 ) -> Result<Connection, TurnedAway> {
     let accepting = start.into_stream(tls.of(arrival.door));
-    let stream = timeout_at(deadline, accepting).await.map_err(|_| TurnedAway::Timeout)?.map_err(TurnedAway::Tls)?;
+    let stream =
+        timeout_at(deadline, accepting).await.map_err(|_| TurnedAway::Timeout)?.map_err(TurnedAway::Tls)?;
     let (tcp, session) = stream.get_ref();
     if arrival.door == Door::Agents {
         limit_unsent(tcp);
@@ -129,7 +130,8 @@ pub(crate) async fn finish(
     let exporter = session
         .export_keying_material([0u8; 32], b"EXPORTER-Channel-Binding", Some(&[]))
         .map_err(|error| TurnedAway::Tls(io::Error::other(error)))?;
-    let chain = session.peer_certificates().unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect();
+    let chain =
+        session.peer_certificates().unwrap_or_default().iter().map(|c| c.clone().into_owned()).collect();
     let http2 = session.alpn_protocol() == Some(b"h2");
     Ok(Connection { arrival: arrival.clone(), http2, chain, exporter, stream })
 }
@@ -151,7 +153,13 @@ async fn answer_plain(tcp: &mut TcpStream, first: [u8; 1]) {
         );
         if tcp.write_all(answer.as_bytes()).await.is_ok() && tcp.shutdown().await.is_ok() {
             let mut rest = [0u8; 1024];
-            let drained = async { for _ in 0..64 { if !matches!(tcp.read(&mut rest).await, Ok(1..)) { break; } } };
+            let drained = async {
+                for _ in 0..64 {
+                    if !matches!(tcp.read(&mut rest).await, Ok(1..)) {
+                        break;
+                    }
+                }
+            };
             let _ = timeout(Duration::from_secs(1), drained).await;
         }
     }

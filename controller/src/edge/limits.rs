@@ -149,7 +149,8 @@ mod tests {
         drop(held);
         assert!(places.counts.lock().unwrap().is_empty());
 
-        let _six = [places.place("2001:db8::1".parse().unwrap()), places.place("2001:db8::2".parse().unwrap())];
+        let _six =
+            [places.place("2001:db8::1".parse().unwrap()), places.place("2001:db8::2".parse().unwrap())];
         assert!(places.place("2001:db8::3".parse().unwrap()).is_none());
         assert!(places.place("2001:db8:0:1::3".parse().unwrap()).is_some());
     }

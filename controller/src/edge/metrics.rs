@@ -61,7 +61,11 @@ impl EdgeMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("edge");
         registry.register("handshakes", "TLS handshakes by door and outcome", self.handshakes.clone());
-        registry.register("turned_away", "Connections that ended before they named a door", self.early.clone());
+        registry.register(
+            "turned_away",
+            "Connections that ended before they named a door",
+            self.early.clone(),
+        );
         registry.register("connections", "Open connections", self.connections.clone());
     }
 

@@ -78,7 +78,8 @@ mod tests {
     #[case(Some("short.agents.culvert.internal"), Door::Agents, None)]
     #[case(Some("abcdefgh.ij23.agents.culvert.internal"), Door::Agents, None)]
     fn names_lead_to_doors(#[case] name: Option<&str>, #[case] door: Door, #[case] token: Option<&str>) {
-        let arrival = Names::new(&"culvert.internal".parse().unwrap()).arrival(name, ([192, 0, 2, 1], 5).into());
+        let arrival =
+            Names::new(&"culvert.internal".parse().unwrap()).arrival(name, ([192, 0, 2, 1], 5).into());
         assert_eq!((arrival.door, arrival.token_id.map(|id| id.to_string()).as_deref()), (door, token));
     }
 }

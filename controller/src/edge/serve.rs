@@ -26,10 +26,16 @@ use crate::supervise::Supervisor;
 /// What a room behind an HTTP door is to the edge.
 pub(crate) trait Service: Clone + Send + Sync + 'static {
     /// The body of an answer.
-    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin + 'static;
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + Unpin
+        + 'static;
 
     /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
 
 /// The limits of an HTTP connection.
@@ -164,7 +170,8 @@ impl Activity {
     }
 
     fn idle_since(&self) -> Option<Instant> {
-        (self.requests.load(Ordering::Acquire) == 0).then(|| *self.last.lock().unwrap_or_else(PoisonError::into_inner))
+        (self.requests.load(Ordering::Acquire) == 0)
+            .then(|| *self.last.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -213,7 +220,10 @@ impl<B: Body + Unpin> Body for BusyBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

@@ -63,7 +63,10 @@ struct Page(Door);
 impl Service for Page {
     type Body = Full<Bytes>;
 
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send + 'static {
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Full<Bytes>>> + Send + 'static {
         let page = format!("{:?} {}", self.0, request.uri().path());
         async { Response::new(Full::new(page.into())) }
     }
@@ -101,7 +104,8 @@ async fn port(limits: EdgeLimits, http: HttpLimits) -> Port {
     let (_keep, tls) = watch::channel(Arc::new(door_tls(&root)));
     let stop = CancellationToken::new();
     let supervisor = Supervisor::new(stop.clone());
-    let edge = Edge::new(listener, Names::new(&domain()), tls, limits, EdgeMetrics::default(), supervisor.clone());
+    let edge =
+        Edge::new(listener, Names::new(&domain()), tls, limits, EdgeMetrics::default(), supervisor.clone());
     let (sender, away) = mpsc::unbounded_channel();
     let rooms = Echo { away: sender, limits: http, supervisor: supervisor.clone() };
     supervisor.vital("edge", edge.run(rooms));
@@ -124,7 +128,8 @@ impl Port {
         let stream = TokioIo::new(self.ours(name, if http2 { b"h2" } else { b"http/1.1" }).await);
         let request = Request::get(format!("https://{name}/x")).body(Empty::<Bytes>::new()).unwrap();
         let answer = if http2 {
-            let (mut send, driver) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+            let (mut send, driver) =
+                hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
             tokio::spawn(driver);
             send.send_request(request).await.unwrap()
         } else {
@@ -156,7 +161,11 @@ async fn rest(tcp: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
 #[tokio::test]
 async fn each_name_leads_to_its_door_in_both_versions_of_http() {
     let port = port(EdgeLimits::default(), HttpLimits::default()).await;
-    for (name, page) in [("culvert.internal", "Api /x"), ("kube.culvert.internal", "Gateway /x"), ("agents.culvert.internal", "Agents /x")] {
+    for (name, page) in [
+        ("culvert.internal", "Api /x"),
+        ("kube.culvert.internal", "Gateway /x"),
+        ("agents.culvert.internal", "Agents /x"),
+    ] {
         assert_eq!(port.page(name, true).await, page);
         assert_eq!(port.page(name, false).await, page);
     }
@@ -175,7 +184,12 @@ async fn plain_http_is_told_that_this_port_speaks_tls() {
 async fn garbage_and_silence_are_closed_and_harm_nobody() {
     let limits = EdgeLimits { hello: Duration::from_millis(200), ..EdgeLimits::default() };
     let port = port(limits, HttpLimits::default()).await;
-    for bytes in [&b"\x00\xffgarbage"[..], b"\x16\x03\x01\xff\xff\x01", b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", b""] {
+    for bytes in [
+        &b"\x00\xffgarbage"[..],
+        b"\x16\x03\x01\xff\xff\x01",
+        b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00",
+        b"",
+    ] {
         let mut tcp = TcpStream::connect(port.address).await.unwrap();
         tcp.write_all(bytes).await.unwrap();
         rest(&mut tcp).await;
@@ -185,7 +199,8 @@ async fn garbage_and_silence_are_closed_and_harm_nobody() {
 
 #[tokio::test]
 async fn slow_hellos_of_one_network_stop_neither_it_nor_others_for_long() {
-    let limits = EdgeLimits { handshakes_per_source: 4, hello: Duration::from_millis(300), ..EdgeLimits::default() };
+    let limits =
+        EdgeLimits { handshakes_per_source: 4, hello: Duration::from_millis(300), ..EdgeLimits::default() };
     let port = port(limits, HttpLimits::default()).await;
     let mut slow = Vec::new();
     for _ in 0..4 {
@@ -206,7 +221,10 @@ async fn a_client_with_another_pin_is_named_with_its_token_and_cause() {
     let name = "abcdefghij234.agents.culvert.internal";
     port.connect(name, b"h2", &[other.pin()]).await.expect_err("the pin is another one");
     let (arrival, cause) = port.away().await;
-    assert_eq!((arrival.door, arrival.token_id.map(|id| id.to_string()).as_deref()), (Door::Agents, Some("abcdefghij234")));
+    assert_eq!(
+        (arrival.door, arrival.token_id.map(|id| id.to_string()).as_deref()),
+        (Door::Agents, Some("abcdefghij234"))
+    );
     let TurnedAway::Tls(error) = cause else { panic!("{cause}") };
     assert_eq!(classify_accept_error(&error), AcceptFailure::ClientPinMismatch);
 }
@@ -218,14 +236,20 @@ async fn a_full_door_turns_away_and_the_other_stays_open() {
     for _ in 0..3 {
         held.push(port.ours("agents.culvert.internal", b"h2").await);
     }
-    port.connect("agents.culvert.internal", b"h2", &[port.root.pin()]).await.expect_err("no place at this door");
+    port.connect("agents.culvert.internal", b"h2", &[port.root.pin()])
+        .await
+        .expect_err("no place at this door");
     assert!(matches!(port.away().await, (_, TurnedAway::Full)));
     assert_eq!(port.page("culvert.internal", true).await, "Api /x");
 }
 
 #[tokio::test]
 async fn slow_heads_and_idle_connections_are_closed_on_every_door() {
-    let limits = HttpLimits { head_time: Duration::from_millis(200), idle: Duration::from_millis(200), ..HttpLimits::default() };
+    let limits = HttpLimits {
+        head_time: Duration::from_millis(200),
+        idle: Duration::from_millis(200),
+        ..HttpLimits::default()
+    };
     let port = port(EdgeLimits::default(), limits).await;
     for name in ["culvert.internal", "kube.culvert.internal"] {
         let mut slow = port.ours(name, b"http/1.1").await;
@@ -233,7 +257,9 @@ async fn slow_heads_and_idle_connections_are_closed_on_every_door() {
         let answer = rest(&mut slow).await;
         assert!(!answer.contains(" 200 "), "{answer}");
         let mut idle = port.ours(name, b"h2").await;
-        idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00").await.unwrap();
+        idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00")
+            .await
+            .unwrap();
         rest(&mut idle).await;
         let mut mute = port.ours(name, b"h2").await;
         rest(&mut mute).await;
@@ -242,7 +268,8 @@ async fn slow_heads_and_idle_connections_are_closed_on_every_door() {
 
 #[tokio::test]
 async fn an_oversized_head_is_refused() {
-    let port = port(EdgeLimits::default(), HttpLimits { head_size: 16 * 1024, ..HttpLimits::default() }).await;
+    let port =
+        port(EdgeLimits::default(), HttpLimits { head_size: 16 * 1024, ..HttpLimits::default() }).await;
     let mut stream = port.ours("kube.culvert.internal", b"http/1.1").await;
     let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(64 * 1024));
     let _ = stream.write_all(head.as_bytes()).await;

@@ -117,8 +117,19 @@ impl Spool {
         }
     }
 
+    /// A look at the state that does not keep the writer from ending.
+    pub(crate) fn watch(&self) -> SpoolWatch {
+        SpoolWatch(self.failing.clone())
+    }
+}
+
+/// Tells whether the file can be written.
+#[derive(Debug, Clone)]
+pub(crate) struct SpoolWatch(Arc<AtomicBool>);
+
+impl SpoolWatch {
     pub(crate) fn is_failing(&self) -> bool {
-        self.failing.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -292,11 +303,19 @@ mod tests {
         tokio::fs::write(folder.path().join("audit"), "in the way").await.unwrap();
         let writing = tokio::spawn(writer.run());
         spool.slot().await.unwrap().write(&line("kept"));
-        let refused = async { while spool.slot().await.is_ok() { tokio::task::yield_now().await } };
+        let refused = async {
+            while spool.slot().await.is_ok() {
+                tokio::task::yield_now().await
+            }
+        };
         timeout(Duration::from_secs(10), refused).await.expect("the spool never said that it is failing");
 
         tokio::fs::remove_file(folder.path().join("audit")).await.unwrap();
-        let accepted = async { while spool.slot().await.is_err() { tokio::task::yield_now().await } };
+        let accepted = async {
+            while spool.slot().await.is_err() {
+                tokio::task::yield_now().await
+            }
+        };
         timeout(Duration::from_secs(10), accepted).await.expect("the spool never recovered");
         drop(spool);
         writing.await.unwrap().unwrap();

@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::live::{Cut, Lease};
 use super::record::{Moved, Record};
 
 /// A request's body on its way to the cluster.
@@ -28,7 +29,10 @@ impl Body for Upload {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
@@ -60,7 +64,7 @@ pub(crate) struct Forwarded {
     body: culvert_tunnel::Body,
     moved: Arc<Moved>,
     ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-    _record: Record,
+    record: Record,
 }
 
 /// Why an answer broke off.
@@ -82,7 +86,7 @@ impl Answer {
     /// `record` lives as long as the body does.
     pub(crate) fn forward(body: culvert_tunnel::Body, record: Record) -> Answer {
         let ended = record.lease().map(|lease| Box::pin(lease.ended()));
-        Answer::Forwarded(Box::new(Forwarded { body, moved: record.moved(), ended, _record: record }))
+        Answer::Forwarded(Box::new(Forwarded { body, moved: record.moved(), ended, record }))
     }
 }
 
@@ -91,7 +95,9 @@ impl Forwarded {
         if let Some(ended) = &mut self.ended
             && ended.as_mut().poll(cx).is_ready()
         {
-            return Poll::Ready(Some(Err(Broken::Cut)));
+            // A watch that ends cleanly is begun anew by its client, one that breaks is an error.
+            let stopping = self.record.lease().and_then(Lease::cut) == Some(Cut::Stopping);
+            return Poll::Ready((!stopping).then_some(Err(Broken::Cut)));
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
@@ -107,7 +113,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut *self {
             Answer::Own(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Answer::Forwarded(forwarded) => forwarded.poll(cx),

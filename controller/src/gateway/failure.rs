@@ -13,24 +13,42 @@ pub(crate) fn refusal(error: &CallError, cluster: &str) -> Refusal {
     let agent = format!("the agent of cluster {cluster}");
     match error {
         CallError::NotConnected { since } => {
-            let since = since.and_then(|since| OffsetDateTime::from(since).replace_nanosecond(0).ok()?.format(&Rfc3339).ok());
+            let since = since.and_then(|since| {
+                OffsetDateTime::from(since).replace_nanosecond(0).ok()?.format(&Rfc3339).ok()
+            });
             let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
             unavailable("agent_offline", format!("{agent} is not connected{since}")).retry_after(5)
         }
         CallError::Busy => busy(format!("too many requests are waiting for {agent}")),
         CallError::Rejected { reason, message } => rejected(*reason, &agent, message),
         CallError::Failure(failure) => failed(failure, cluster),
-        CallError::Deadline => {
-            Refusal::new(Reason::Timeout, "deadline", format!("cluster {cluster} did not answer in time; {PERHAPS}"))
+        CallError::Deadline => Refusal::new(
+            Reason::Timeout,
+            "deadline",
+            format!("cluster {cluster} did not answer in time; {PERHAPS}"),
+        ),
+        CallError::Lost => {
+            unavailable("agent_lost", format!("the connection to {agent} was lost; {PERHAPS}"))
         }
-        CallError::Lost => unavailable("agent_lost", format!("the connection to {agent} was lost; {PERHAPS}")),
         CallError::Aborted => unavailable("agent_aborted", format!("{agent} gave the request up; {PERHAPS}")),
-        CallError::Cut(refusal) if refusal.code == RefusalCode::Locked || refusal.code == RefusalCode::Revoked => {
-            Refusal::new(Reason::Forbidden, refusal.code.as_str(), format!("access to cluster {cluster} was ended: {}", refusal.message))
+        CallError::Cut(refusal)
+            if refusal.code == RefusalCode::Locked || refusal.code == RefusalCode::Revoked =>
+        {
+            Refusal::new(
+                Reason::Forbidden,
+                refusal.code.as_str(),
+                format!("access to cluster {cluster} was ended: {}", refusal.message),
+            )
         }
-        CallError::Cut(refusal) => unavailable(refusal.code.as_str(), format!("{agent} was cut off: {}", refusal.message)),
-        CallError::Invalid(why) => Refusal::new(Reason::BadRequest, "invalid", format!("the request cannot be sent: {why}")),
-        CallError::RequestBody(_) => Refusal::new(Reason::BadRequest, "body", "the body of the request broke off"),
+        CallError::Cut(refusal) => {
+            unavailable(refusal.code.as_str(), format!("{agent} was cut off: {}", refusal.message))
+        }
+        CallError::Invalid(why) => {
+            Refusal::new(Reason::BadRequest, "invalid", format!("the request cannot be sent: {why}"))
+        }
+        CallError::RequestBody(_) => {
+            Refusal::new(Reason::BadRequest, "body", "the body of the request broke off")
+        }
         other => Refusal::new(Reason::InternalError, "tunnel", format!("{agent}: {other}")),
     }
 }
@@ -38,32 +56,47 @@ pub(crate) fn refusal(error: &CallError, cluster: &str) -> Refusal {
 fn rejected(reason: RejectReason, agent: &str, message: &str) -> Refusal {
     match reason {
         RejectReason::Busy => busy(format!("{agent} has too many requests open: {message}")),
-        RejectReason::Draining => unavailable("agent_draining", format!("{agent} is stopping")).retry_after(2),
-        RejectReason::Stale => unavailable("agent_stale", format!("{agent} has just reconnected")).retry_after(1),
-        RejectReason::Malformed | RejectReason::Unspecified => {
-            Refusal::new(Reason::BadRequest, "malformed", format!("{agent} does not understand the request: {message}"))
+        RejectReason::Draining => {
+            unavailable("agent_draining", format!("{agent} is stopping")).retry_after(2)
         }
+        RejectReason::Stale => {
+            unavailable("agent_stale", format!("{agent} has just reconnected")).retry_after(1)
+        }
+        RejectReason::Malformed | RejectReason::Unspecified => Refusal::new(
+            Reason::BadRequest,
+            "malformed",
+            format!("{agent} does not understand the request: {message}"),
+        ),
     }
 }
 
 fn failed(failure: &Failure, cluster: &str) -> Refusal {
     let message = &failure.message;
     match failure.code {
-        FailureCode::Denied => {
-            Refusal::new(Reason::Forbidden, "denied_by_cluster_policy", format!("denied by the cluster's own policy: {message}"))
-        }
-        FailureCode::Paused => {
-            Refusal::new(Reason::Forbidden, "paused_by_cluster", format!("the owner of cluster {cluster} has paused remote access: {message}"))
-        }
-        FailureCode::Unreachable => {
-            unavailable("api_server_unreachable", format!("the agent of cluster {cluster} cannot reach its API server: {message}"))
-        }
-        FailureCode::Timeout => {
-            Refusal::new(Reason::Timeout, "api_server_timeout", format!("the API server of cluster {cluster} did not answer in time: {message}"))
-        }
-        FailureCode::UnknownTarget | FailureCode::Internal | FailureCode::Unspecified => {
-            Refusal::new(Reason::InternalError, "agent_failed", format!("the agent of cluster {cluster} failed: {message}"))
-        }
+        FailureCode::Denied => Refusal::new(
+            Reason::Forbidden,
+            "denied_by_cluster_policy",
+            format!("denied by the cluster's own policy: {message}"),
+        ),
+        FailureCode::Paused => Refusal::new(
+            Reason::Forbidden,
+            "paused_by_cluster",
+            format!("the owner of cluster {cluster} has paused remote access: {message}"),
+        ),
+        FailureCode::Unreachable => unavailable(
+            "api_server_unreachable",
+            format!("the agent of cluster {cluster} cannot reach its API server: {message}"),
+        ),
+        FailureCode::Timeout => Refusal::new(
+            Reason::Timeout,
+            "api_server_timeout",
+            format!("the API server of cluster {cluster} did not answer in time: {message}"),
+        ),
+        FailureCode::UnknownTarget | FailureCode::Internal | FailureCode::Unspecified => Refusal::new(
+            Reason::InternalError,
+            "agent_failed",
+            format!("the agent of cluster {cluster} failed: {message}"),
+        ),
     }
 }
 

@@ -125,7 +125,8 @@ pub(crate) fn upgraded(from: &HeaderMap) -> HeaderMap {
 /// The protocol a request asks to change to: `Upgrade`, said by `Connection` to be meant.
 pub(crate) fn wanted_upgrade(headers: &HeaderMap) -> Option<&HeaderValue> {
     let said = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let meant = said.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
+    let meant =
+        said.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case("upgrade"));
     headers.get(header::UPGRADE).filter(|_| meant)
 }
 
@@ -150,7 +151,8 @@ fn strip_token_protocols(headers: &mut HeaderMap) {
     let offered: Vec<HeaderValue> = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).iter().cloned().collect();
     headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
     for value in offered.iter().filter_map(|value| value.to_str().ok()) {
-        let kept: Vec<&str> = value.split(',').map(str::trim).filter(|p| !p.starts_with(TOKEN_PROTOCOL)).collect();
+        let kept: Vec<&str> =
+            value.split(',').map(str::trim).filter(|p| !p.starts_with(TOKEN_PROTOCOL)).collect();
         if let Ok(value) = HeaderValue::from_str(&kept.join(", "))
             && !value.is_empty()
         {
@@ -170,8 +172,10 @@ fn rewritten(location: &HeaderValue, base: &str) -> Option<HeaderValue> {
 fn is_data(content_type: Option<&HeaderValue>) -> bool {
     let Some(value) = content_type.and_then(|value| value.to_str().ok()) else { return true };
     let kind = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    matches!(kind.as_str(), "application/json" | "text/plain" | "application/yaml" | "application/octet-stream")
-        || kind.starts_with("application/vnd.kubernetes.")
+    matches!(
+        kind.as_str(),
+        "application/json" | "text/plain" | "application/yaml" | "application/octet-stream"
+    ) || kind.starts_with("application/vnd.kubernetes.")
         || kind.starts_with("application/com.github.proto-openapi.")
 }
 
@@ -182,7 +186,10 @@ mod tests {
     use super::*;
 
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
-        fields.iter().map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap())).collect()
+        fields
+            .iter()
+            .map(|(n, v)| (n.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap()))
+            .collect()
     }
 
     fn names(headers: &HeaderMap) -> Vec<&str> {
@@ -215,7 +222,10 @@ mod tests {
     #[test]
     fn a_token_in_a_websocket_protocol_stays_at_the_gateway() {
         let token = format!("{TOKEN_PROTOCOL}c2VjcmV0");
-        let from = map(&[("sec-websocket-protocol", &format!("v5.channel.k8s.io, {token}")), ("sec-websocket-protocol", &token)]);
+        let from = map(&[
+            ("sec-websocket-protocol", &format!("v5.channel.k8s.io, {token}")),
+            ("sec-websocket-protocol", &token),
+        ]);
         let to = towards_cluster(&from, None);
         assert_eq!(to.get_all("sec-websocket-protocol").iter().collect::<Vec<_>>(), ["v5.channel.k8s.io"]);
     }
@@ -226,7 +236,10 @@ mod tests {
         assert_eq!(wanted_upgrade(&meant).unwrap(), "SPDY/3.1");
         assert!(wanted_upgrade(&map(&[("upgrade", "SPDY/3.1")])).is_none());
         let to = towards_cluster(&meant, wanted_upgrade(&meant));
-        assert_eq!((to["upgrade"].as_bytes(), to["connection"].as_bytes()), (&b"SPDY/3.1"[..], &b"Upgrade"[..]));
+        assert_eq!(
+            (to["upgrade"].as_bytes(), to["connection"].as_bytes()),
+            (&b"SPDY/3.1"[..], &b"Upgrade"[..])
+        );
         assert!(towards_cluster(&meant, None).is_empty());
     }
 
@@ -250,7 +263,10 @@ mod tests {
             ("nel", "{}"),
             ("audit-id", "1"),
         ]);
-        assert_eq!(names(&towards_caller(&from, "/clusters/c", &info("/api/v1/pods"))), ["audit-id", "content-type"]);
+        assert_eq!(
+            names(&towards_caller(&from, "/clusters/c", &info("/api/v1/pods"))),
+            ["audit-id", "content-type"]
+        );
     }
 
     #[test]

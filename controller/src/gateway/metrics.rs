@@ -31,7 +31,9 @@ impl VerbClass {
             Some(info) if info.streams() => VerbClass::Session,
             Some(info) => match info.verb {
                 Verb::Get | Verb::List => VerbClass::Read,
-                Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => VerbClass::Write,
+                Verb::Create | Verb::Update | Verb::Patch | Verb::Delete | Verb::DeleteCollection => {
+                    VerbClass::Write
+                }
                 Verb::Watch | Verb::Proxy | Verb::Other => VerbClass::Other,
             },
             None => VerbClass::Other,
@@ -110,7 +112,11 @@ impl Default for GatewayMetrics {
 impl GatewayMetrics {
     pub(crate) fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("gateway");
-        registry.register("requests", "Requests by what they are for and how they were answered", self.requests.clone());
+        registry.register(
+            "requests",
+            "Requests by what they are for and how they were answered",
+            self.requests.clone(),
+        );
         registry.register("answer_seconds", "Time until the head of the answer", self.seconds.clone());
         registry.register("bytes", "Bytes of bodies and upgraded connections", self.bytes.clone());
         registry.register("open", "Requests under way, streams included", self.open.clone());

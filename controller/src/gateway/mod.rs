@@ -19,6 +19,7 @@
 //! - to answer for an upgrade before the cluster has: kubectl falls back from WebSocket to SPDY
 //!   by the cluster's real status.
 
+mod access;
 mod audit;
 mod body;
 mod failure;
@@ -27,11 +28,13 @@ mod live;
 mod metrics;
 mod record;
 mod request;
+mod service;
 mod status;
 mod upgrade;
 
-pub(crate) use self::audit::{Spool, SpoolWriter};
+pub(crate) use self::audit::Spool;
 pub(crate) use self::body::Answer;
 pub(crate) use self::live::LiveCalls;
 pub(crate) use self::metrics::GatewayMetrics;
 pub(crate) use self::record::Books;
+pub(crate) use self::service::{Gateway, Visit};

@@ -52,7 +52,16 @@ pub(crate) struct Record {
 impl Record {
     pub(crate) fn begin(books: Books, slot: Slot, line: Line, class: VerbClass, begun: Instant) -> Record {
         let open = books.metrics.open(class);
-        Record { books, line, slot: Some(slot), begun, class, moved: Arc::default(), lease: None, _open: open }
+        Record {
+            books,
+            line,
+            slot: Some(slot),
+            begun,
+            class,
+            moved: Arc::default(),
+            lease: None,
+            _open: open,
+        }
     }
 
     pub(crate) fn moved(&self) -> Arc<Moved> {
@@ -110,7 +119,9 @@ impl Drop for Record {
             None => {
                 let line = Line { stage: "ended", ..line };
                 let spool = self.books.spool.clone();
-                self.books.supervisor.work("last audit line of a stream", async move { spool.write_late(&line).await });
+                self.books
+                    .supervisor
+                    .work("last audit line of a stream", async move { spool.write_late(&line).await });
             }
         }
     }

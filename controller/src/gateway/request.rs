@@ -105,7 +105,11 @@ pub(crate) fn split_cluster(path_and_query: &str) -> Option<(&str, Cow<'_, str>)
     if cluster.is_empty() {
         return None;
     }
-    if tail.starts_with('/') { Some((cluster, tail.into())) } else { Some((cluster, format!("/{tail}").into())) }
+    if tail.starts_with('/') {
+        Some((cluster, tail.into()))
+    } else {
+        Some((cluster, format!("/{tail}").into()))
+    }
 }
 
 impl RequestInfo {
@@ -154,7 +158,9 @@ fn segments(path: &str) -> Result<Vec<Segment<'_>>, Malformed> {
 fn segment(raw: &str) -> Result<Segment<'_>, Malformed> {
     let text = decode(raw, false).ok_or(Malformed::BadEscape)?;
     let text = match text {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Malformed::NotText)?,
+        Cow::Borrowed(bytes) => {
+            std::str::from_utf8(bytes).map(Cow::Borrowed).map_err(|_| Malformed::NotText)?
+        }
         Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| Malformed::NotText)?,
     };
     if text == "." || text == ".." {

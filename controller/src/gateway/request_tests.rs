@@ -58,7 +58,11 @@ fn parse(method: &str, path: &str) -> Result<RequestInfo, Malformed> {
 #[case("GET", "/api/v1/pods?fieldSelector=metadata.name%3D..%2Ffoo", "list - v1 - pods - -")]
 #[case("DELETE", "/api/v1/pods?fieldSelector=metadata.name%3Dfoo", "deletecollection - v1 - pods - -")]
 #[case("GET", "/api/v1/nodes/n/proxy/a//b/c%2Fd/", "get - v1 - nodes n proxy")]
-#[case("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "get rbac.authorization.k8s.io v1 - clusterroles system:node -")]
+#[case(
+    "GET",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+    "get rbac.authorization.k8s.io v1 - clusterroles system:node -"
+)]
 fn resources(#[case] method: &str, #[case] path: &str, #[case] expected: &str) {
     let info = parse(method, path).unwrap();
     let r = info.resource.unwrap();

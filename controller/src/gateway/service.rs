@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use culvert_tunnel::{CallOptions, Cluster, Hub, Upgraded};
+use culvert_pki::verify::{Peer, PeerError};
+use culvert_tunnel::{CallOptions, Hub, Upgraded};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::Incoming;
@@ -14,17 +15,18 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-use super::access::{self, Access};
+use super::access;
 use super::audit::Line;
 use super::body::{Answer, Upload};
-use super::live::{Lease, LiveCalls};
+use super::live::{self, Lease, LiveCalls, Right};
 use super::metrics::VerbClass;
 use super::record::{Books, Record};
-use super::request::{RequestInfo, split_cluster};
+use super::request::{Malformed, RequestInfo, Verb, split_cluster};
 use super::status::{Reason, Refusal};
 use super::{failure, headers, upgrade};
-use crate::app::App;
+use crate::app::{App, Target};
 use crate::domain::Caller;
+use crate::supervise::Supervisor;
 use crate::telemetry;
 
 /// Until the head of an answer that is no stream must be there: the API server gives up its
@@ -34,6 +36,9 @@ const DEADLINE: Duration = Duration::from_secs(65);
 const WAIT_FOR_AGENT: Duration = Duration::from_secs(5);
 /// Characters of a text of the caller's that the audit keeps.
 const KEPT: usize = 512;
+
+/// Said when a right ends between two steps.
+const ENDED: &str = "the right to this request has just ended";
 
 /// The room; clones share it.
 #[derive(Clone)]
@@ -49,21 +54,29 @@ pub(crate) struct Gateway {
 pub(crate) struct Visit {
     gateway: Gateway,
     source: SocketAddr,
-    chain: Arc<[CertificateDer<'static>]>,
+    peer: Arc<Option<Result<Peer, PeerError>>>,
 }
 
 /// A request that may be carried out.
 struct Errand<'a> {
     info: RequestInfo,
     path: &'a str,
-    access: Access,
+    caller: &'a Caller,
+    target: Target,
     request_id: &'a str,
 }
 
 impl Gateway {
     /// A connection from `source` that showed `chain`, leaf first.
-    pub(crate) fn visit(&self, source: SocketAddr, chain: Vec<CertificateDer<'static>>) -> Visit {
-        Visit { gateway: self.clone(), source, chain: chain.into() }
+    pub(crate) fn visit(&self, source: SocketAddr, chain: &[CertificateDer<'static>]) -> Visit {
+        let peer = Arc::new(access::introduce(&self.app, chain));
+        Visit { gateway: self.clone(), source, peer }
+    }
+
+    /// Starts the task that ends calls whose right has ended.
+    pub(crate) fn start(&self, supervisor: &Supervisor) {
+        let (app, live, stop) = (self.app.clone(), self.live.clone(), supervisor.stopping().clone());
+        supervisor.keep("guard of live calls", move || live.clone().guard(app.clone(), stop.clone()));
     }
 }
 
@@ -81,10 +94,16 @@ impl Visit {
         answer
     }
 
-    async fn handle(&self, request: Request<Incoming>, request_id: &str) -> Result<Response<Answer>, Refusal> {
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        request_id: &str,
+    ) -> Result<Response<Answer>, Refusal> {
         let begun = Instant::now();
         let gateway = &self.gateway;
-        let caller = match access::authenticate(&gateway.app, request.headers(), &self.chain, self.source).await {
+        let seen = *gateway.app.revocations().borrow();
+        let peer = self.peer.as_ref().as_ref();
+        let caller = match access::authenticate(&gateway.app, request.headers(), peer, self.source).await {
             Ok(caller) => caller,
             Err(refusal) => {
                 tracing::debug!(request_id, source = %self.source, cause = refusal.cause, "request without a caller");
@@ -102,37 +121,59 @@ impl Visit {
         let info = parsed.as_ref().and_then(|parsed| parsed.as_ref().ok());
         let line = line(&request, &caller, self.source, request_id, info);
         let mut record = Record::begin(gateway.books.clone(), slot, line, VerbClass::of(info), begun);
-        let may = self.decide(&request, &caller, split.as_ref().map(|(name, _)| *name), parsed, &mut record).await;
-        let (info, access) = match may {
+        let may = self.decide(&request, &caller, split.as_ref().map(|(name, _)| *name), parsed).await;
+        let (info, target) = match may {
             Ok(may) => may,
             Err(refusal) => return Err(refused(record, request_id, refusal)),
         };
+        record.of_cluster(&target.cluster.to_string());
+        if let Err(refusal) = self.take_lease(&caller, &target, &info, seen, &mut record).await {
+            return Err(refused(record, request_id, refusal));
+        }
         let path = split.as_ref().map_or("/", |(_, path)| path.as_ref());
-        self.forward(request, Errand { info, path, access, request_id }, record).await
+        self.forward(request, Errand { info, path, caller: &caller, target, request_id }, record).await
     }
 
-    /// Whether the request may be carried out; then its rights are written down as live.
+    /// Whether the request may be carried out, and where.
     async fn decide(
         &self,
         request: &Request<Incoming>,
         caller: &Caller,
         cluster: Option<&str>,
-        parsed: Option<Result<RequestInfo, super::request::Malformed>>,
-        record: &mut Record,
-    ) -> Result<(RequestInfo, Access), Refusal> {
+        parsed: Option<Result<RequestInfo, Malformed>>,
+    ) -> Result<(RequestInfo, Target), Refusal> {
         let (Some(cluster), Some(parsed)) = (cluster, parsed) else {
             let message = "there is nothing at this path; clusters are at /clusters/<id or name>/";
             return Err(Refusal::new(Reason::NotFound, "no_cluster_in_path", message));
         };
         let info = parsed.map_err(|error| Refusal::new(Reason::BadRequest, "path", error.to_string()))?;
         if matches!(*request.method(), Method::CONNECT | Method::TRACE) {
-            return Err(Refusal::new(Reason::MethodNotAllowed, "method", format!("{} is not for Kubernetes", request.method())));
+            let message = format!("{} is not for Kubernetes", request.method());
+            return Err(Refusal::new(Reason::MethodNotAllowed, "method", message));
         }
         headers::refuse_impersonation(request.headers())?;
-        let (access, lease) = access::authorise(&self.gateway.app, &self.gateway.live, caller, cluster, &info).await?;
-        record.of_cluster(&access.id.to_string());
-        record.hold(lease);
-        Ok((info, access))
+        Ok((info, access::authorise(&self.gateway.app, caller, cluster).await?))
+    }
+
+    /// Lists the request as under way. Rights that were taken away since the caller was
+    /// authenticated, `seen` ago, are noticed here; those taken away later, by the guard.
+    async fn take_lease(
+        &self,
+        caller: &Caller,
+        target: &Target,
+        info: &RequestInfo,
+        seen: u64,
+        record: &mut Record,
+    ) -> Result<(), Refusal> {
+        let right =
+            Right { cluster: target.cluster, caller: caller.clone(), restarts: info.verb == Verb::Watch };
+        record.hold(self.gateway.live.begin(right.clone()));
+        if *self.gateway.app.revocations().borrow() != seen
+            && live::still(&self.gateway.app, &right).await != Ok(true)
+        {
+            return Err(Refusal::new(Reason::Forbidden, "access_revoked", ENDED));
+        }
+        Ok(())
     }
 
     async fn forward(
@@ -152,13 +193,15 @@ impl Visit {
         };
         let call = async {
             let request = outgoing(request, errand.path, wanted.as_ref(), &record)?;
-            let answer = self.cluster(&errand)?.call(request, options).await;
-            answer.map_err(|error| failure::refusal(&error, &errand.access.name))
+            let caller = access::caller_of(&errand.target, errand.caller, errand.request_id);
+            let cluster = self.gateway.hub.cluster(errand.target.agent).with_caller(caller);
+            let answer = cluster.call(request, options).await;
+            answer.map_err(|error| failure::refusal(&error, errand.target.cluster_name.as_str()))
         };
         let answered = match record.lease().map(Lease::ended) {
             Some(ended) => tokio::select! {
                 answered = call => answered,
-                () = ended => Err(Refusal::new(Reason::Forbidden, "access_ended", "the right to this request has just ended")),
+                () = ended => Err(Refusal::new(Reason::Forbidden, "access_ended", ENDED)),
             },
             None => call.await,
         };
@@ -172,7 +215,10 @@ impl Visit {
         }
         match (Upgraded::take(&mut answer), change) {
             (Some(cluster), Some(caller)) => {
-                self.gateway.books.supervisor.work("upgraded connection", upgrade::pump(caller, cluster, record));
+                self.gateway
+                    .books
+                    .supervisor
+                    .work("upgraded connection", upgrade::pump(caller, cluster, record));
                 let mut switched = Response::new(Answer::Own(None));
                 *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
                 *switched.headers_mut() = headers::upgraded(answer.headers());
@@ -180,24 +226,20 @@ impl Visit {
             }
             (None, _) if answer.status() != StatusCode::SWITCHING_PROTOCOLS => {
                 let (mut parts, body) = answer.into_parts();
-                let base = format!("/clusters/{}", errand.access.id);
+                let base = format!("/clusters/{}", errand.target.cluster);
                 parts.headers = headers::towards_caller(&parts.headers, &base, &errand.info);
                 parts.extensions.clear();
                 Ok(Response::from_parts(parts, Answer::forward(body, record)))
             }
             _ => {
                 let message = "the cluster changed the protocol without being asked";
-                Err(refused(record, errand.request_id, Refusal::new(Reason::InternalError, "protocol", message)))
+                Err(refused(
+                    record,
+                    errand.request_id,
+                    Refusal::new(Reason::InternalError, "protocol", message),
+                ))
             }
         }
-    }
-
-    fn cluster(&self, errand: &Errand<'_>) -> Result<Cluster, Refusal> {
-        let agent = errand.access.agent.ok_or_else(|| {
-            let message = format!("no agent has enrolled for cluster {} yet", errand.access.name);
-            Refusal::new(Reason::ServiceUnavailable, "agent_missing", message)
-        })?;
-        Ok(self.gateway.hub.cluster(agent).with_caller(errand.access.caller(errand.request_id)))
     }
 }
 
@@ -241,7 +283,8 @@ fn line(
     info: Option<&RequestInfo>,
 ) -> Line {
     let resource = info.and_then(|info| info.resource.as_ref());
-    let part = |of: fn(&super::request::Resource) -> &String| resource.map(|r| kept(of(r))).unwrap_or_default();
+    let part =
+        |of: fn(&super::request::Resource) -> &String| resource.map(|r| kept(of(r))).unwrap_or_default();
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Line {
         time: OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),

@@ -137,10 +137,17 @@ mod tests {
 
     #[test]
     fn a_refusal_is_what_kubectl_reads() {
-        let refusal = Refusal::new(Reason::ServiceUnavailable, "agent_offline", "the agent of cluster eu is not connected")
-            .retry_after(5);
+        let refusal = Refusal::new(
+            Reason::ServiceUnavailable,
+            "agent_offline",
+            "the agent of cluster eu is not connected",
+        )
+        .retry_after(5);
         let answer: Response<Bytes> = refusal.answer("req_1");
-        assert_eq!((answer.status().as_u16(), answer.headers()[RETRY_AFTER].as_bytes()), (503, b"5".as_slice()));
+        assert_eq!(
+            (answer.status().as_u16(), answer.headers()[RETRY_AFTER].as_bytes()),
+            (503, b"5".as_slice())
+        );
         let body: serde_json::Value = serde_json::from_slice(answer.body()).unwrap();
         assert_eq!(
             body,

@@ -1,0 +1,90 @@
+//! Which room is behind which door.
+
+use std::future::Future;
+use std::net::SocketAddr;
+
+use axum::extract::ConnectInfo;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tower::ServiceExt as _;
+
+use crate::agents::{Agents, Caller};
+use crate::edge::{self, Arrival, Connection, Door, HttpLimits, Rooms, TurnedAway};
+use crate::gateway::{Answer, Gateway, Visit};
+use crate::supervise::Supervisor;
+
+/// The rooms.
+#[derive(Clone)]
+pub(super) struct Doors {
+    pub(super) api: axum::Router,
+    pub(super) agents: Agents,
+    pub(super) gateway: Gateway,
+    pub(super) limits: HttpLimits,
+    pub(super) supervisor: Supervisor,
+}
+
+impl Rooms for Doors {
+    async fn welcome(&self, connection: Connection) {
+        let Connection { arrival, stream, http2, chain, exporter } = connection;
+        match arrival.door {
+            Door::Api => {
+                let room = ApiDoor { router: self.api.clone(), source: arrival.source };
+                edge::serve(stream, http2, room, &self.limits, &self.supervisor).await;
+            }
+            Door::Gateway => {
+                let room = GatewayDoor(self.gateway.visit(arrival.source, &chain));
+                edge::serve(stream, http2, room, &self.limits, &self.supervisor).await;
+            }
+            Door::Agents => {
+                let caller = Caller { source: arrival.source, token_id: arrival.token_id, chain, exporter };
+                self.agents.serve(stream, http2, caller).await;
+            }
+        }
+    }
+
+    async fn turned_away(&self, arrival: Arrival, cause: TurnedAway) {
+        if arrival.door == Door::Agents {
+            let error = match cause {
+                TurnedAway::Timeout => std::io::ErrorKind::TimedOut.into(),
+                TurnedAway::Full => return self.agents.no_place(arrival.source, arrival.token_id).await,
+                TurnedAway::Tls(error) => error,
+            };
+            self.agents.tls_failed(arrival.source, arrival.token_id, &error).await;
+        }
+    }
+}
+
+#[derive(Clone)]
+struct ApiDoor {
+    router: axum::Router,
+    source: SocketAddr,
+}
+
+impl edge::Service for ApiDoor {
+    type Body = axum::body::Body;
+
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static {
+        request.extensions_mut().insert(ConnectInfo(self.source));
+        let router = self.router.clone();
+        async move {
+            match router.oneshot(request).await {
+                Ok(answer) => answer,
+                Err(never) => match never {},
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct GatewayDoor(Visit);
+
+impl edge::Service for GatewayDoor {
+    type Body = Answer;
+
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Answer>> + Send + 'static {
+        self.0.clone().answer(request)
+    }
+}
