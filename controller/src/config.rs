@@ -94,6 +94,8 @@ pub struct Limits {
 pub struct Agents {
     /// Agents below this are refused.
     pub minimum_version: Version,
+    /// Life of an agent's certificate.
+    pub certificate_life: Duration,
     /// Chart named in the helm command of a join token.
     pub chart: String,
 }
@@ -304,11 +306,12 @@ fn read_limits(read: &mut Reader) -> Option<Limits> {
 fn read_agents(read: &mut Reader) -> Option<Agents> {
     let minimum_version =
         read.parsed("agents.minimum_version", "a version such as 1.2.3", |t| t.parse().ok());
+    let certificate_life = read.seconds("agents.certificate_seconds", 10, 30 * 24 * 3600);
     let chart = read.parsed("agents.chart", "a chart's path or address, without blanks or quotes", |text| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"./:_-@".contains(&b);
         (!text.is_empty() && !text.starts_with('-') && text.bytes().all(plain)).then(|| text.to_owned())
     });
-    Some(Agents { minimum_version: minimum_version?, chart: chart? })
+    Some(Agents { minimum_version: minimum_version?, certificate_life: certificate_life?, chart: chart? })
 }
 
 fn read_log(read: &mut Reader) -> Option<Log> {

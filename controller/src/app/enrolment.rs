@@ -17,9 +17,6 @@ use crate::domain::{
 };
 use crate::store::{NewCertificate, NewEnrolment, OrgTx, StoreError, StoredCertificate};
 
-/// Life of an agent's certificate; agents renew at half of it.
-pub const CERTIFICATE_LIFE: time::Duration = time::Duration::hours(24);
-
 /// What an agent sends to enrol.
 #[derive(Debug, Clone, Copy)]
 pub struct Redeem<'a> {
@@ -278,9 +275,9 @@ impl App {
         now: Time,
     ) -> Result<Issued, Error> {
         let identity = Identity::Agent { org: org.uuid(), agent: agent.uuid() };
-        self.agents_authority(org)?
-            .issue_identity(identity, key, now, CERTIFICATE_LIFE)
-            .map_err(|e| Error::internal("no certificate for an agent", e))
+        let failed = |e| Error::internal("no certificate for an agent", e);
+        let life = time::Duration::seconds(self.inner.certificate_life.as_secs().cast_signed());
+        self.agents_authority(org)?.issue_identity(identity, key, now, life).map_err(failed)
     }
 
     pub(super) fn agent_certificate(&self, issued: &Issued) -> AgentCertificate {
