@@ -10,7 +10,7 @@ use super::{App, Error, Once};
 use crate::domain::{Act, Actor, Caller, Time};
 
 /// The longest life of a person's certificate.
-pub const LIFE_MAX: Duration = Duration::from_secs(3600);
+const LIFE_MAX: Duration = Duration::from_secs(3600);
 /// The shortest.
 const LIFE_MIN: Duration = Duration::from_secs(60);
 

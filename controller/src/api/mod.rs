@@ -1,0 +1,107 @@
+//! REST for the console, the command line and customers: one file per noun.
+//!
+//! A handler takes the caller and a parsed request, calls one function of the app
+//! and turns the result into its wire type. It holds no rule: who may do what is
+//! decided below, how a failure reads on the wire is decided in `status`, and
+//! nowhere else.
+//!
+//! The document `openapi.json` is made from the handlers and committed; a test says
+//! when the two differ, and another walks every route of it with every role and
+//! compares with the committed matrix.
+//!
+//! Mistakes a newcomer could make:
+//! - a handler without [`ask::Asking`]: it is open to the world. The matrix test
+//!   shows it as such.
+//! - serialising a domain value: the wire would change with the domain.
+//! - `axum::Json` or `axum::Query` as an argument: their refusals are not
+//!   problem+json, and they take unknown fields. Use [`ask::Body`] and
+//!   [`ask::Filter`].
+
+mod agents;
+mod api_tokens;
+mod ask;
+mod certificates;
+mod clusters;
+mod cookie;
+mod diagnosis;
+mod document;
+mod events;
+mod info;
+mod join_tokens;
+mod kubeconfig;
+mod me;
+mod outermost;
+mod sessions;
+mod status;
+mod wire;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app::App;
+use crate::config::Config;
+use status::Problem;
+
+pub use document::document;
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Shared {
+    app: App,
+    /// Event streams that may still be opened.
+    streams: Arc<Semaphore>,
+    /// Ends event streams when the process stops.
+    stop: CancellationToken,
+}
+
+/// The API's service. Whoever serves it puts the peer's address into each request
+/// as `axum::extract::ConnectInfo<SocketAddr>`. Event streams end with `stop`.
+pub fn router(app: &App, config: &Config, stop: CancellationToken) -> Router {
+    let streams = Arc::new(Semaphore::new(config.limits.event_streams));
+    let shared = Shared { app: app.clone(), streams, stop };
+    let (routes, _) = described().split_for_parts();
+    routes
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(shared)
+        .layer(middleware::from_fn(outermost::outermost))
+}
+
+/// Every route with its description.
+fn described() -> OpenApiRouter<Shared> {
+    let below = OpenApiRouter::new()
+        .routes(routes!(info::info))
+        .routes(routes!(document::openapi))
+        .routes(routes!(sessions::sign_in))
+        .routes(routes!(sessions::sign_out))
+        .routes(routes!(sessions::create_code))
+        .routes(routes!(me::me))
+        .routes(routes!(clusters::list, clusters::create))
+        .routes(routes!(clusters::get, clusters::delete))
+        .routes(routes!(clusters::lock, clusters::unlock))
+        .routes(routes!(join_tokens::list, join_tokens::create))
+        .routes(routes!(join_tokens::revoke))
+        .routes(routes!(diagnosis::diagnosis))
+        .routes(routes!(kubeconfig::kubeconfig))
+        .routes(routes!(agents::list))
+        .routes(routes!(agents::get))
+        .routes(routes!(certificates::create))
+        .routes(routes!(api_tokens::list, api_tokens::create))
+        .routes(routes!(api_tokens::revoke))
+        .routes(routes!(events::events));
+    OpenApiRouter::with_openapi(document::base()).nest("/api/v1", below)
+}
+
+async fn no_such_route() -> Problem {
+    Problem::no_such_route()
+}
+
+async fn no_such_method() -> Problem {
+    Problem::no_such_method()
+}
