@@ -25,6 +25,12 @@ pub struct Limits {
     pub send_buffer: usize,
     /// Largest head of a request or an answer, bytes.
     pub max_head: usize,
+    /// Bytes of bookkeeping for small frames that h2 may hold for a connection,
+    /// 256 less the payload for each frame below that. Merging unread frames keeps
+    /// it far below; only an end that floods reaches it.
+    pub frame_overhead: usize,
+    /// Streams of a connection that may break HTTP/2's rules in its life.
+    pub max_stream_errors: usize,
     /// Messages that wait for `Control`; the next call fails with `Busy`.
     pub control_queue: usize,
     /// Bytes that wait for `Control`.
@@ -61,6 +67,8 @@ impl Default for Limits {
             merge: 32 << 10,
             send_buffer: 256 << 10,
             max_head: 256 << 10,
+            frame_overhead: 128 << 20,
+            max_stream_errors: 1 << 16,
             control_queue: 1024,
             control_queue_bytes: 4 << 20,
             connection_budget: 64 << 20,
@@ -80,6 +88,11 @@ impl Limits {
     /// Streams a peer may have open at once.
     pub(crate) fn max_streams(&self) -> u32 {
         self.max_calls.saturating_add(self.spare_streams)
+    }
+
+    /// HTTP/2 header lists are our own fixed ones and enrolment's: small.
+    pub(crate) fn max_header_list(&self) -> u32 {
+        64 << 10
     }
 
     /// Silence after which either end gives the connection up: two and a half periods.

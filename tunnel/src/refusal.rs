@@ -178,7 +178,8 @@ mod tests {
     #[test]
     fn a_refusal_survives_its_trailers() {
         for code in RefusalCode::ALL {
-            let refusal = Refusal::new(code, "gesperrt: naïve % text\u{2014}").after(Duration::from_millis(1500));
+            let refusal =
+                Refusal::new(code, "gesperrt: naïve % text\u{2014}").after(Duration::from_millis(1500));
             assert_eq!(Refusal::from_trailers(&refusal.trailers()), Some(refusal));
         }
     }

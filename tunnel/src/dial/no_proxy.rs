@@ -39,8 +39,7 @@ fn matches(entry: &str, host: &str, port: u16) -> bool {
 }
 
 fn is_below(host: &str, name: &str) -> bool {
-    !name.is_empty()
-        && (host == name || host.strip_suffix(name).is_some_and(|before| before.ends_with('.')))
+    !name.is_empty() && (host == name || host.strip_suffix(name).is_some_and(|before| before.ends_with('.')))
 }
 
 /// Splits `name:port` and `[v6]:port`; a bare IPv6 address has no port.

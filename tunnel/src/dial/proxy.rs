@@ -74,7 +74,10 @@ impl Proxy {
         timeout(timeouts.proxy, work).await.map_err(|_| DialError::Timeout(Phase::Proxy))?
     }
 
-    async fn handshake(&self, tcp: TcpStream) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
+    async fn handshake(
+        &self,
+        tcp: TcpStream,
+    ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, DialError> {
         let mut roots = RootCertStore::empty();
         let (taken, _) = roots.add_parsable_certificates(self.roots.iter().cloned());
         if taken == 0 {
@@ -170,8 +173,10 @@ mod tests {
 
     #[test]
     fn a_password_shows_in_no_debug_text() {
-        let credentials = ProxyCredentials { user: "site".into(), password: "hunter2hunter2".to_owned().into() };
-        let proxy = Proxy { uri: Uri::from_static("http://p:3128"), credentials: Some(credentials), roots: vec![] };
+        let credentials =
+            ProxyCredentials { user: "site".into(), password: "hunter2hunter2".to_owned().into() };
+        let proxy =
+            Proxy { uri: Uri::from_static("http://p:3128"), credentials: Some(credentials), roots: vec![] };
         assert!(!format!("{proxy:?}").contains("hunter2"));
         assert!(proxy.request("c:443").contains("Basic c2l0ZTpodW50ZXIyaHVudGVyMg=="));
     }

@@ -1,44 +1,254 @@
 //! The controller's end: sessions of agents, and calls to them.
+
+mod call;
+mod cluster;
+mod control;
+mod fallback;
+mod queue;
+mod registry;
+mod serve;
+mod session;
 mod types;
-use crate::{Body, CallError, Limits, Refusal, Upgraded, BoxError};
+mod upgrade;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
 use culvert_proto::tunnel::v1 as proto;
-use tokio::sync::broadcast;
+use culvert_proto::tunnel::v1::control_down::Kind;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
-pub use types::*;
-/// The hub.
-#[derive(Clone)] pub struct Hub;
-/// The cluster.
-#[derive(Clone)] pub struct Cluster;
-#[allow(unused_variables, missing_docs, clippy::todo)]
+
+use crate::stream::Ledger;
+use crate::{BoxError, CallError, Limits, Refusal, RefusalCode};
+
+pub use cluster::Cluster;
+use registry::{Claim, Registry};
+use session::{Begin, Session};
+pub use types::{
+    Admission, Admitted, AgentKey, CallOptions, Ended, HubCounts, Peer, SessionEvent, SessionInfo,
+};
+
+/// Events that a slow receiver may be behind before it misses some.
+const EVENTS: usize = 1024;
+
+/// All sessions of this replica. Cheap to clone.
+#[derive(Clone)]
+pub struct Hub(Arc<Inner>);
+
+struct Inner {
+    replica: String,
+    limits: Limits,
+    registry: Mutex<Registry<AgentKey, Arc<Session>>>,
+    arrived: Notify,
+    events: broadcast::Sender<SessionEvent>,
+    ledger: Ledger,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
+    connections: AtomicU64,
+    calls: AtomicU64,
+    busy: AtomicU64,
+    rejected: AtomicU64,
+    reaped: AtomicU64,
+    unknown_answers: AtomicU64,
+}
+
 impl Hub {
-    pub fn new(replica: String, limits: Limits) -> Self { todo!() }
-    pub async fn serve<IO, A, S, B>(&self, io: IO, peer: Peer, admission: A, fallback: S, stop: CancellationToken) -> Ended
-    where IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static, A: Admission,
-        S: tower::Service<http::Request<tonic::body::Body>, Response = http::Response<B>, Error: Into<BoxError>, Future: Send> + Clone + Send + 'static,
-        B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static { todo!() }
-    pub fn cluster(&self, agent: AgentKey) -> Cluster { todo!() }
-    pub fn session(&self, agent: AgentKey) -> Option<SessionInfo> { todo!() }
-    pub fn sessions(&self) -> Vec<SessionInfo> { todo!() }
-    pub fn counts(&self) -> HubCounts { todo!() }
-    pub fn events(&self) -> broadcast::Receiver<SessionEvent> { todo!() }
-    pub fn cut(&self, agent: AgentKey, why: Refusal) { todo!() }
-    pub fn renew(&self, agent: AgentKey) { todo!() }
+    /// A hub without sessions. `replica` names this process in logs of agents.
+    #[must_use]
+    pub fn new(replica: String, limits: Limits) -> Self {
+        Self(Arc::new(Inner {
+            replica,
+            registry: Mutex::new(Registry::new()),
+            arrived: Notify::new(),
+            events: broadcast::Sender::new(EVENTS),
+            ledger: Ledger::new(&limits),
+            limits,
+            counters: Counters::default(),
+        }))
+    }
+
+    /// Serves one agent's connection, the plain side of its TLS, until it ends.
+    /// Requests that are not the tunnel's go to `fallback`, with the [`Peer`] in
+    /// their extensions. When `stop` is cancelled the agent is told to move, and
+    /// calls get the limit for a drain to end. Dropping the future cuts it all.
+    pub async fn serve<IO, A, S, B>(
+        &self,
+        io: IO,
+        peer: Peer,
+        admission: A,
+        fallback: S,
+        stop: CancellationToken,
+    ) -> Ended
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        A: Admission,
+        S: tower::Service<http::Request<tonic::body::Body>, Response = http::Response<B>>,
+        S: Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.0.counters.connections.fetch_add(1, Ordering::Relaxed);
+        let _leaving = Leaving(self.clone());
+        Box::pin(serve::serve(self.clone(), io, peer, admission, fallback, stop)).await
+    }
+
+    /// The agent's cluster as a service. It need not be connected now.
+    #[must_use]
+    pub fn cluster(&self, agent: AgentKey) -> Cluster {
+        Cluster::new(self.clone(), agent)
+    }
+
+    /// The agent's session, if it has one here.
+    #[must_use]
+    pub fn session(&self, agent: AgentKey) -> Option<SessionInfo> {
+        self.current(agent).map(|session| session.info())
+    }
+
+    /// All sessions.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        let sessions: Vec<Arc<Session>> = self.registry().all().cloned().collect();
+        sessions.iter().map(|session| session.info()).collect()
+    }
+
+    /// Sums since the hub began.
+    #[must_use]
+    pub fn counts(&self) -> HubCounts {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (sessions, rejected, reaped) =
+            self.registry().all().fold((0, 0, 0), |(count, rejected, reaped), session| {
+                (count + 1, rejected + session.rejected(), reaped + session.group.reaped())
+            });
+        let counters = &self.0.counters;
+        HubCounts {
+            sessions,
+            connections: get(&counters.connections),
+            calls: get(&counters.calls),
+            busy: get(&counters.busy),
+            rejected: get(&counters.rejected) + rejected,
+            reaped: get(&counters.reaped) + reaped,
+            unknown_answers: get(&counters.unknown_answers),
+        }
+    }
+
+    /// News of sessions from now on.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<SessionEvent> {
+        self.0.events.subscribe()
+    }
+
+    /// Ends the agent's session and every call of it at once; the agent is told why.
+    pub fn cut(&self, agent: AgentKey, why: Refusal) {
+        if let Some(session) = self.current(agent) {
+            session.abandon_all(Ended::Cut(why));
+        }
+    }
+
+    /// Asks the agent to renew its certificate now.
+    pub fn renew(&self, agent: AgentKey) {
+        if let Some(session) = self.current(agent) {
+            session.tell(Kind::Renew(proto::Renew {}));
+        }
+    }
+
+    fn registry(&self) -> MutexGuard<'_, Registry<AgentKey, Arc<Session>>> {
+        self.0.registry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn current(&self, agent: AgentKey) -> Option<Arc<Session>> {
+        self.registry().current(agent).cloned()
+    }
+
+    /// Waits, no longer than `wait`, for a session that takes calls.
+    async fn wait_for(&self, agent: AgentKey, wait: Duration) -> Result<Arc<Session>, CallError> {
+        let usable = || self.current(agent).filter(|session| session.queue.is_open());
+        if let Some(session) = usable() {
+            return Ok(session);
+        }
+        let waiting = async {
+            loop {
+                let arrived = self.0.arrived.notified();
+                if let Some(session) = usable() {
+                    return session;
+                }
+                arrived.await;
+            }
+        };
+        tokio::time::timeout(wait, waiting)
+            .await
+            .map_err(|_| CallError::NotConnected { since: self.registry().ended(agent) })
+    }
+
+    /// Begins a session, and tells the one before it.
+    fn begin(&self, begin: Begin, standby: bool, floor: u64) -> Result<Arc<Session>, Refusal> {
+        let claim = Claim { instance: begin.instance, last_epoch: begin.hello.last_epoch, standby, floor };
+        let (agent, source) = (begin.agent, begin.source);
+        let limits = &self.0.limits;
+        let begun = self
+            .registry()
+            .begin(
+                agent,
+                &claim,
+                |old| old.is_fresh(),
+                |epoch| Arc::new(Session::new(begin, epoch, &self.0.replica, limits)),
+            )
+            .map_err(|_| Refusal::new(RefusalCode::Standby, "another session of this agent lives"))?;
+        if let Some((old, same_instance)) = begun.displaced {
+            self.supersede(&old, &begun.session, same_instance);
+        }
+        let session = begun.session;
+        tracing::info!(%agent, epoch = session.epoch, %source, version = session.hello.version, "agent connected");
+        self.0.arrived.notify_waiters();
+        self.emit(SessionEvent::Connected(Box::new(session.info())));
+        Ok(session)
+    }
+
+    fn supersede(&self, old: &Session, new: &Session, same_instance: bool) {
+        let source = new.source.to_string();
+        let message = proto::Superseded { by_epoch: new.epoch, same_instance, source };
+        old.queue.close_with(Some(session::down(Kind::Superseded(message))));
+        if !same_instance {
+            tracing::warn!(agent = %old.agent, old = %old.source, new = %new.source, "two processes hold one identity");
+            self.emit(SessionEvent::Duplicate { agent: old.agent, old: old.source, new: new.source });
+            old.abandon_all(Ended::Superseded { by_epoch: new.epoch });
+        }
+    }
+
+    /// Ends a session: its calls fail, a newer session is left alone.
+    fn end(&self, session: &Session, why: &Ended) {
+        session.abandon_all(why.clone());
+        self.0.ledger.end_group(&session.group);
+        let was_current = self.registry().end(session.agent, session.epoch, SystemTime::now());
+        let counters = &self.0.counters;
+        counters.rejected.fetch_add(session.rejected(), Ordering::Relaxed);
+        counters.reaped.fetch_add(session.group.reaped(), Ordering::Relaxed);
+        let (agent, epoch) = (session.agent, session.epoch);
+        tracing::info!(%agent, epoch, %why, "agent's session ended");
+        if was_current {
+            self.emit(SessionEvent::Disconnected { agent, epoch, why: why.clone() });
+        }
+    }
+
+    fn emit(&self, event: SessionEvent) {
+        // Nobody need listen.
+        let _ = self.0.events.send(event);
+    }
 }
-#[allow(unused_variables, missing_docs, clippy::todo)]
-impl Cluster {
-    pub fn agent(&self) -> AgentKey { todo!() }
-    pub fn with_caller(&self, caller: proto::Caller) -> Self { todo!() }
-    pub fn with_options(&self, options: CallOptions) -> Self { todo!() }
-    pub async fn call<B>(&self, request: http::Request<B>, options: CallOptions) -> Result<http::Response<Body>, CallError>
-    where B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static { todo!() }
-    pub async fn connect(&self, target: &str, options: CallOptions) -> Result<Upgraded, CallError> { todo!() }
-}
-impl<B> tower::Service<http::Request<B>> for Cluster
-where B: http_body::Body<Data = bytes::Bytes, Error: Into<BoxError>> + Send + 'static {
-    type Response = http::Response<Body>;
-    type Error = CallError;
-    type Future = futures::future::BoxFuture<'static, Result<http::Response<Body>, CallError>>;
-    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), CallError>> { std::task::Poll::Ready(Ok(())) }
-    #[allow(clippy::todo)]
-    fn call(&mut self, _request: http::Request<B>) -> Self::Future { todo!() }
+
+/// Counts a connection out.
+struct Leaving(Hub);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.0.counters.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }

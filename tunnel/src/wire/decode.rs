@@ -95,6 +95,11 @@ impl Decoder {
         }
     }
 
+    /// Bytes that came in and have not gone out.
+    pub(crate) fn held(&self) -> usize {
+        self.input.len() + self.partial.len()
+    }
+
     /// Whether the bytes so far end at the end of a message.
     pub(crate) fn is_between_messages(&self) -> bool {
         matches!(self.state, State::Prefix | State::Data { left: 0 })
@@ -247,9 +252,13 @@ mod tests {
             .prop_map(|(name, value)| Header { name, value: value.into() });
         let headers = proptest::collection::vec(header, 0..4);
         prop_oneof![
-            (0_u32..600, headers.clone())
-                .prop_map(|(status, headers)| answer_up::Kind::Head(Head { status, headers, failure: None })),
-            proptest::collection::vec(any::<u8>(), 0..9000).prop_map(|data| answer_up::Kind::Data(data.into())),
+            (0_u32..600, headers.clone()).prop_map(|(status, headers)| answer_up::Kind::Head(Head {
+                status,
+                headers,
+                failure: None
+            })),
+            proptest::collection::vec(any::<u8>(), 0..9000)
+                .prop_map(|data| answer_up::Kind::Data(data.into())),
             headers.prop_map(|trailers| answer_up::Kind::End(End { trailers })),
         ]
         .prop_map(|kind| AnswerUp { kind: Some(kind) })
@@ -309,7 +318,8 @@ mod tests {
 
     #[test]
     fn data_beside_an_unknown_field_is_collected() {
-        let mut body = AnswerUp { kind: Some(answer_up::Kind::Data(Bytes::from_static(b"hello"))) }.encode_to_vec();
+        let mut body =
+            AnswerUp { kind: Some(answer_up::Kind::Data(Bytes::from_static(b"hello"))) }.encode_to_vec();
         body.extend_from_slice(&[0x78, 1]); // field 15, varint 1
         let mut wire = vec![0, 0, 0, 0, body.len() as u8];
         wire.extend_from_slice(&body);

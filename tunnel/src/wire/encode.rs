@@ -133,7 +133,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_data_chunk_is_what_prost_would_write(payload in proptest::collection::vec(any::<u8>(), 0..70_000), step in 1_usize..50) {
+        fn a_data_chunk_is_what_prost_would_write(payload in proptest::collection::vec(any::<u8>(), 0..20_000), step in 200_usize..2000) {
             let payload = Bytes::from(payload);
             let up = AnswerUp { kind: Some(answer_up::Kind::Data(payload.clone())) };
             let down = AnswerDown { kind: Some(answer_down::Kind::Data(payload.clone())) };
@@ -142,7 +142,7 @@ mod tests {
             let mut copied = BytesMut::new();
             put_data(&mut copied, DataField::Up, &payload);
             prop_assert_eq!(copied.freeze(), message(&up));
-            // Taken in steps and by vectors it is the same.
+            // Taken in steps and by vectors it is the same, the prefix byte by byte.
             let mut chunk = Chunk::data_then(DataField::Up, payload, Bytes::from_static(b"tail"));
             let mut seen = Vec::new();
             while chunk.has_remaining() {
@@ -151,7 +151,7 @@ mod tests {
                 let all: Vec<u8> = slices[..filled].iter().flat_map(|slice| slice.iter().copied()).collect();
                 prop_assert_eq!(all.len(), chunk.remaining());
                 prop_assert_eq!(chunk.chunk()[0], all[0]);
-                let take = step.min(all.len());
+                let take = if seen.len() < 20 { 1 } else { step.min(all.len()) };
                 seen.extend_from_slice(&all[..take]);
                 chunk.advance(take);
             }

@@ -6,8 +6,14 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::WireError;
 
 /// Headers that speak of one HTTP/1.1 connection and mean nothing on another.
-const HOP_BY_HOP: [&str; 6] =
-    ["keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "transfer-encoding"];
+const HOP_BY_HOP: [&str; 6] = [
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "transfer-encoding",
+];
 
 /// The headers for the wire. Those of one connection stay behind, except that
 /// `Connection` and `Upgrade` pass when the message asks for or grants an upgrade.
@@ -47,7 +53,9 @@ mod tests {
     #[test]
     fn headers_of_one_connection_stay_behind() {
         let mut map = HeaderMap::new();
-        for (name, value) in [("a", "1"), ("a", "2"), ("connection", "upgrade"), ("upgrade", "spdy"), ("te", "x")] {
+        for (name, value) in
+            [("a", "1"), ("a", "2"), ("connection", "upgrade"), ("upgrade", "spdy"), ("te", "x")]
+        {
             map.append(name, HeaderValue::from_static(value));
         }
         let names = |upgrade| -> Vec<String> {

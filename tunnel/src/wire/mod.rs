@@ -6,7 +6,7 @@ mod head;
 mod id;
 
 pub(crate) use decode::{Decoder, Event};
-pub(crate) use encode::{Chunk, DATA_OVERHEAD, DataField, message};
+pub(crate) use encode::{Chunk, DATA_OVERHEAD, DataField, message, put_data, put_message};
 pub(crate) use head::{headers_from_wire, headers_to_wire};
 pub(crate) use id::CallId;
 

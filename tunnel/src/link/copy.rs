@@ -1,0 +1,159 @@
+//! Bytes both ways between a call and a target, in one task. Each direction ends
+//! by itself; a direction that cannot be written is no reason to stop the other.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use tokio::io::AsyncWrite;
+
+use super::Io;
+use crate::BodyError;
+use crate::stream::SharedDuplex;
+
+/// Bytes that an idle direction keeps ready for reading.
+const SMALL: usize = 4 << 10;
+/// Most bytes of one read: one HTTP/2 frame with what surrounds it.
+const LARGE: usize = (64 << 10) - 64;
+
+/// Why copying stopped early.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Stopped {
+    #[error("the target broke: {0}")]
+    Target(io::Error),
+    #[error(transparent)]
+    Tunnel(BodyError),
+}
+
+struct Copy {
+    io: Box<dyn Io>,
+    duplex: SharedDuplex,
+    merge: usize,
+    /// Read from the target, not sent yet.
+    up: Bytes,
+    buffer: BytesMut,
+    read_size: usize,
+    up_done: bool,
+    /// Received, not written to the target yet.
+    down: Bytes,
+    unflushed: bool,
+    down_done: bool,
+}
+
+/// Copies until both directions have ended.
+pub(super) async fn copy(io: Box<dyn Io>, duplex: SharedDuplex, merge: usize) -> Result<(), Stopped> {
+    let mut copy = Copy {
+        io,
+        duplex,
+        merge,
+        up: Bytes::new(),
+        buffer: BytesMut::new(),
+        read_size: SMALL,
+        up_done: false,
+        down: Bytes::new(),
+        unflushed: false,
+        down_done: false,
+    };
+    poll_fn(|cx| copy.poll(cx)).await
+}
+
+impl Copy {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        if !self.down_done
+            && let Poll::Ready(done) = self.poll_down(cx)
+        {
+            done.map_err(Stopped::Tunnel)?;
+            self.down_done = true;
+        }
+        if !self.up_done
+            && let Poll::Ready(done) = self.poll_up(cx)
+        {
+            done?;
+            self.up_done = true;
+        }
+        if self.up_done && self.down_done {
+            return Poll::Ready(Ok(()));
+        }
+        match self.duplex.lock().poll_aborted(cx) {
+            // A direction that ended well is closed to h2 too.
+            Poll::Ready(error) if !self.up_done => Poll::Ready(Err(Stopped::Tunnel(error))),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Target to caller.
+    fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        loop {
+            while !self.up.is_empty() {
+                let mut duplex = self.duplex.lock();
+                let room = ready!(duplex.poll_ready(cx, self.up.len())).map_err(Stopped::Tunnel)?;
+                duplex.outbound.send(self.up.split_to(room)).map_err(Stopped::Tunnel)?;
+            }
+            if ready!(self.poll_read(cx)).map_err(Stopped::Target)? == 0 {
+                return Poll::Ready(self.duplex.lock().outbound.finish(Vec::new()).map_err(Stopped::Tunnel));
+            }
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() < self.read_size {
+            self.buffer.reserve(self.read_size);
+        }
+        let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buffer);
+        match &read {
+            Poll::Ready(Ok(count)) => {
+                // Bulk gets long reads, an idle stream holds little.
+                self.read_size =
+                    if *count >= self.read_size { (self.read_size * 4).min(LARGE) } else { self.read_size };
+                self.up = self.buffer.split_to(self.buffer.len().min(LARGE)).freeze();
+            }
+            Poll::Pending => {
+                if self.read_size > SMALL && self.buffer.is_empty() {
+                    self.read_size = SMALL;
+                    self.buffer = BytesMut::with_capacity(SMALL);
+                }
+            }
+            Poll::Ready(Err(_)) => {}
+        }
+        read
+    }
+
+    /// Caller to target.
+    fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
+        loop {
+            while !self.down.is_empty() {
+                match ready!(Pin::new(&mut self.io).poll_write(cx, &self.down)) {
+                    Ok(count) if count > 0 => self.down.advance(count),
+                    // The target takes nothing more; what it still says may matter.
+                    _ => return Poll::Ready(self.stop_down()),
+                }
+                self.unflushed = true;
+            }
+            let next = self.duplex.lock().poll_data(cx, self.merge);
+            match next {
+                Poll::Ready(Some(Ok(data))) => self.down = data,
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => {
+                    // A target that is gone needs no end.
+                    let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => {
+                    if self.unflushed && ready!(Pin::new(&mut self.io).poll_flush(cx)).is_err() {
+                        return Poll::Ready(self.stop_down());
+                    }
+                    self.unflushed = false;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    fn stop_down(&mut self) -> Result<(), BodyError> {
+        self.down.clear();
+        self.duplex.lock().inbound.close();
+        Ok(())
+    }
+}
