@@ -25,6 +25,8 @@ pub mod preflight;
 mod report;
 pub mod run;
 pub mod telemetry;
+#[cfg(test)]
+mod testing;
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

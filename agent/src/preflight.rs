@@ -286,7 +286,7 @@ fn rights(state: &StatePlace) -> Vec<Right> {
         needed,
     };
     let mut rights = vec![
-        right("impersonate", "", "users", "", "culvert:preflight", true),
+        right("impersonate", "", "users", "", "culvert:controller", true),
         right("impersonate", "", "groups", "", "culvert:admins", true),
         right("impersonate", "", "groups", "", "culvert:readers", true),
         right("impersonate", "", "groups", "", "culvert:controllers", true),

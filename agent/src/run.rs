@@ -1,4 +1,8 @@
 //! The life of an agent from its settings to its end: wiring, enrolment, and what a refusal means.
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +29,9 @@ use crate::report::Reporter;
 
 /// Exit code after a refusal for good, as the CLI uses it.
 const EXIT_REFUSED: u8 = 4;
+
+/// Time for each of the agent's own requests to the API server.
+const OWN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why the agent ends other than by being told to.
 #[derive(Debug, Error)]
@@ -67,7 +74,7 @@ pub async fn run(settings: Settings, timing: Timing, stop: CancellationToken) ->
     };
     let access = kube_config(settings.kubeconfig.as_deref()).await.map_err(|error| config(&error))?;
     let api = ApiServer::new(&access).map_err(|error| config(&error))?;
-    let kube = Client::try_from(access).map_err(|error| config(&error))?;
+    let kube = own_client(access).map_err(|error| config(&error))?;
     let way = Arc::new(Way::new(&settings).map_err(|cause| Exit::Config(cause.to_string()))?);
     let store = Store::open(&settings.state, || kube.clone())?;
     let (policy_sender, policy) = watch::channel(Arc::new(first));
@@ -136,9 +143,14 @@ impl Agent {
                 self.reporter.identity(&identity);
                 let (cluster, id) = (&identity.cluster_name, &identity.cluster_id);
                 tracing::info!(cluster, id, generation = identity.generation, "identity in use");
-                self.remove_token_secret(&identity).await;
             }
-            match self.life(&keeper)?.run(stop.clone()).await {
+            let life = self.life(&keeper)?;
+            let ended = tokio::select! {
+                ended = life.run(stop.clone()) => ended,
+                // Beside the life, not before it: it may take a while, and must hold nothing up.
+                never = self.remove_token_secret(&keeper) => match never {},
+            };
+            match ended {
                 LifeEnd::Stopped => return Ok(()),
                 LifeEnd::Refused(cause) => {
                     let Some(token) = self.newer_token(&keeper).await else {
@@ -259,16 +271,20 @@ impl Agent {
         Ok(())
     }
 
-    /// Deletes the Secret of the token that was redeemed; a new one is left alone.
-    async fn remove_token_secret(&self, identity: &Identity) {
-        let (Some(secret), Some(path)) = (&self.settings.token_secret, self.settings.token_file.as_deref())
-        else {
-            return;
-        };
-        let redeemed = read_token(path).is_ok_and(|token| token.id().to_string() == identity.token_id);
-        if redeemed {
-            delete_secret(&self.kube, secret).await;
+    /// Deletes the Secret of the token that was redeemed; a new one is left
+    /// alone. Ends only by being dropped.
+    async fn remove_token_secret(&self, keeper: &Keeper) -> Infallible {
+        let settings = &self.settings;
+        let identity = keeper.state().await.identity;
+        if let (Some(secret), Some(path), Some(identity)) =
+            (&settings.token_secret, &settings.token_file, identity)
+        {
+            let redeemed = read_token(path).is_ok_and(|token| token.id().to_string() == identity.token_id);
+            if redeemed {
+                delete_secret(&self.kube, secret).await;
+            }
         }
+        std::future::pending().await
     }
 
     /// Shows a refusal for a while before the process ends: a pod is started
@@ -279,6 +295,15 @@ impl Agent {
             pause(self.timing.refusal_hold, stop).await;
         }
     }
+}
+
+/// The client of the agent's own small requests, none of which may hang.
+fn own_client(mut access: kube::Config) -> Result<Client, kube::Error> {
+    access.connect_timeout = Some(OWN_REQUEST_TIMEOUT);
+    access.read_timeout = Some(OWN_REQUEST_TIMEOUT);
+    // Otherwise the time a pooled connection was idle counts as well.
+    access.reset_reader_on_write = true;
+    Client::try_from(access)
 }
 
 /// Waits; `false` when told to stop meanwhile.

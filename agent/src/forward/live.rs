@@ -99,25 +99,30 @@ impl Drop for Ticket {
 }
 
 /// A body or a byte stream that ends in an error when its call is cut.
+///
+/// Reading and writing may wait in two tasks, so each has a waker of its own.
 pub(super) struct Guarded<T> {
     inner: T,
-    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut_reading: Pin<Box<WaitForCancellationFutureOwned>>,
+    cut_writing: Pin<Box<WaitForCancellationFutureOwned>>,
     _ticket: Ticket,
 }
 
 impl<T> Guarded<T> {
     pub(super) fn new(inner: T, ticket: Ticket) -> Guarded<T> {
-        Guarded { inner, cut: Box::pin(ticket.cut.clone().cancelled_owned()), _ticket: ticket }
+        let cut = || Box::pin(ticket.cut.clone().cancelled_owned());
+        Guarded { inner, cut_reading: cut(), cut_writing: cut(), _ticket: ticket }
     }
+}
 
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
-        match self.cut.as_mut().poll(cx) {
-            Poll::Ready(()) => Some(io::Error::new(
-                io::ErrorKind::ConnectionAborted,
-                "the cluster's local policy changed and no longer allows this call",
-            )),
-            Poll::Pending => None,
-        }
+/// The error of a call that is cut.
+fn poll_cut(cut: &mut Pin<Box<WaitForCancellationFutureOwned>>, cx: &mut Context<'_>) -> Option<io::Error> {
+    match cut.as_mut().poll(cx) {
+        Poll::Ready(()) => Some(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            "the cluster's local policy changed and no longer allows this call",
+        )),
+        Poll::Pending => None,
     }
 }
 
@@ -134,7 +139,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = self.get_mut();
-        if let Some(error) = this.poll_cut(cx) {
+        if let Some(error) = poll_cut(&mut this.cut_reading, cx) {
             return Poll::Ready(Some(Err(error.into())));
         }
         Pin::new(&mut this.inner).poll_frame(cx).map_err(Into::into)
@@ -156,7 +161,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if let Some(error) = this.poll_cut(cx) {
+        if let Some(error) = poll_cut(&mut this.cut_reading, cx) {
             return Poll::Ready(Err(error));
         }
         Pin::new(&mut this.inner).poll_read(cx, buffer)
@@ -166,10 +171,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Guarded<T> {
 impl<T: AsyncWrite + Unpin> AsyncWrite for Guarded<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        // The reading half waits for the cut; here a look is enough, and two
-        // wakers in one future would not be.
-        if this._ticket.cut.is_cancelled() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        if let Some(error) = poll_cut(&mut this.cut_writing, cx) {
+            return Poll::Ready(Err(error));
         }
         Pin::new(&mut this.inner).poll_write(cx, bytes)
     }

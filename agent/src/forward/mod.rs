@@ -13,6 +13,8 @@
 mod api_server;
 mod headers;
 mod live;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,9 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
+use crate::causes::one_line;
 use crate::policy::request::Request as Asked;
 use crate::policy::{Denial, DenialKind, Policy};
 pub use api_server::{AccessError, ApiServer, kube_config};
@@ -145,14 +149,30 @@ impl Forwarder {
 
 impl Handler for Forwarder {
     async fn handle(&self, call: Call) -> Result<Reply, Failure> {
-        match &call.kind {
-            Kind::Http => self.request(call, false).await,
-            Kind::Upgrade => self.request(call, true).await,
-            Kind::Tcp(target) => {
-                let (target, deadline) = (target.clone(), call.deadline);
-                self.tcp(&target, deadline).await
+        let span = tracing::debug_span!("call", request_id = one_line(&call.request_id));
+        let user = one_line(&call.caller.user);
+        let carried = async {
+            match &call.kind {
+                Kind::Http => self.request(call, false).await,
+                Kind::Upgrade => self.request(call, true).await,
+                Kind::Tcp(target) => {
+                    let (target, deadline) = (target.clone(), call.deadline);
+                    self.tcp(&target, deadline).await
+                }
             }
+        };
+        let reply = carried.instrument(span.clone()).await;
+        if let Err(failure) = &reply {
+            let _entered = span.entered();
+            // The owner of the cluster finds here what was kept out, whatever the controller tells.
+            tracing::info!(
+                user,
+                code = failure.code.as_str_name(),
+                reason = failure.message,
+                "call not carried out"
+            );
         }
+        reply
     }
 }
 

@@ -19,6 +19,21 @@ struct Inner {
     state: State,
 }
 
+impl Inner {
+    /// Takes over what is stored. When the place was emptied under a running
+    /// agent, its identity is kept and will be stored again with the next
+    /// change; to forget it, the agent is stopped first.
+    async fn reload(&mut self) -> Result<(), StateError> {
+        let mut stored = self.store.load().await?;
+        if stored.identity.is_none() && self.state.identity.is_some() {
+            tracing::warn!("stored identity is gone, keeping the one in memory");
+            stored.identity = self.state.identity.take();
+        }
+        self.state = stored;
+        Ok(())
+    }
+}
+
 impl Keeper {
     /// Reads what is stored.
     ///
@@ -44,7 +59,7 @@ impl Keeper {
     pub async fn refreshed(&self) -> Result<State, StateError> {
         let mut inner = self.inner.lock().await;
         if inner.store.is_shared() {
-            inner.state = inner.store.load().await?;
+            inner.reload().await?;
         }
         Ok(inner.state.clone())
     }
@@ -68,7 +83,7 @@ impl Keeper {
                     inner.state = next.clone();
                     return Ok(next);
                 }
-                Err(StateError::Conflict) => inner.state = inner.store.load().await?,
+                Err(StateError::Conflict) => inner.reload().await?,
                 Err(error) => return Err(error),
             }
         }

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::attempt::{Attempt, ConnectionId, Event};
 use super::way::Way;
 use crate::causes::{Cause, CauseLog, Remedy};
 use crate::health::Phase;
@@ -17,6 +18,9 @@ use crate::report::Reporter;
 
 /// Difference between the two clocks that is worth a warning, milliseconds.
 const SKEW_WARNING_MS: i64 = 30_000;
+
+/// Time that the controller has to tell a connection that it was replaced.
+const RETIRE_AFTER: Duration = Duration::from_secs(10);
 
 /// Periods of the agent's life; tests make them shorter.
 #[derive(Debug, Clone)]
@@ -78,14 +82,6 @@ pub struct Life<H> {
     pub instance: [u8; 16],
     /// How long calls may take to end after the stop.
     pub grace: Duration,
-}
-
-type ConnectionId = u64;
-
-/// What a task has to say before it ends.
-enum Event {
-    Started { id: ConnectionId, link: Arc<Link>, identity: Box<Identity> },
-    Signal { id: ConnectionId, signal: Signal },
 }
 
 /// How a task ended.
@@ -249,9 +245,21 @@ impl<H: Handler> Loop<'_, H> {
             self.plan_renewal(&identity);
         }
         self.note_epoch(epoch);
-        // What was connected before has been replaced: it finishes its calls.
+        self.retire_before(id);
+    }
+
+    /// The controller tells replaced connections itself, and then their calls
+    /// may take as long as they need. One that is not told is stopped from here.
+    fn retire_before(&mut self, id: ConnectionId) {
         for (_, older) in self.connections.range(..id) {
-            older.stop.cancel();
+            let stop = older.stop.clone();
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = tokio::time::sleep(RETIRE_AFTER) => stop.cancel(),
+                }
+                Done::Noted
+            });
         }
     }
 
@@ -427,98 +435,6 @@ impl<H: Handler> Loop<'_, H> {
             self.tasks.shutdown().await;
         }
         LifeEnd::Stopped
-    }
-}
-
-/// One connection, from dialling to its end.
-struct Attempt<H> {
-    id: ConnectionId,
-    way: Arc<Way>,
-    keeper: Arc<Keeper>,
-    handler: H,
-    facts: watch::Receiver<Option<Facts>>,
-    reporter: Reporter,
-    limits: Limits,
-    hello: Hello,
-    events: mpsc::Sender<Event>,
-    stop: CancellationToken,
-}
-
-impl<H: Handler> Attempt<H> {
-    async fn run(self) -> Result<LinkEnd, Cause> {
-        let stop = self.stop.clone();
-        let (link, identity) = tokio::select! {
-            () = stop.cancelled() => return Ok(LinkEnd::Stopped),
-            opened = self.open() => opened?,
-        };
-        let link = Arc::new(link);
-        let hello = Hello {
-            last_epoch: identity.last_epoch,
-            clock_ms: identity::clock_ms(SystemTime::now()),
-            ..self.hello
-        };
-        // The loop lives as long as its tasks, so this cannot fail while it matters.
-        let started = Event::Started { id: self.id, link: Arc::clone(&link), identity: Box::new(identity) };
-        if self.events.send(started).await.is_err() {
-            return Ok(LinkEnd::Stopped);
-        }
-        let (sender, mut signals) = mpsc::channel(16);
-        let run = link.run(hello, self.handler, self.facts, sender, self.stop);
-        let (id, events) = (self.id, self.events);
-        let forward = async {
-            while let Some(signal) = signals.recv().await {
-                if events.send(Event::Signal { id, signal }).await.is_err() {
-                    return;
-                }
-            }
-        };
-        let (end, ()) = tokio::join!(run, forward);
-        Ok(end)
-    }
-
-    async fn open(&self) -> Result<(Link, Identity), Cause> {
-        let state = match self.keeper.refreshed().await {
-            Ok(state) => state,
-            Err(error) => {
-                tracing::warn!(%error, "stored state could not be read again, using what is known");
-                self.keeper.state().await
-            }
-        };
-        let mut identity = state.identity.ok_or_else(|| {
-            Cause::new(
-                "state",
-                "the agent has no identity",
-                "its state was emptied",
-                "enrol again with a new token",
-            )
-            .with(Remedy::GiveUp)
-        })?;
-        if identity.expired(SystemTime::now()) {
-            identity = self.rejoin(&identity).await?;
-        }
-        match self.way.connect(&identity, self.limits.clone()).await {
-            // The controller's clock decides, not ours.
-            Err(cause) if cause.code == "own_certificate_expired" => {
-                identity = self.rejoin(&identity).await?;
-                self.way.connect(&identity, self.limits.clone()).await.map(|link| (link, identity))
-            }
-            other => other.map(|link| (link, identity)),
-        }
-    }
-
-    async fn rejoin(&self, identity: &Identity) -> Result<Identity, Cause> {
-        tracing::info!(
-            generation = identity.generation,
-            "certificate has expired, asking for a new one with its key"
-        );
-        let (link, binding) = self.way.connect_bare(identity, self.limits.clone()).await?;
-        let obtained =
-            identity::rejoin(&self.keeper, link.channel(), identity, &binding, self.way.domain()).await;
-        link.close().await;
-        let obtained = obtained.map_err(|error| Cause::from(&error))?;
-        tracing::info!(generation = obtained.identity.generation, "certificate obtained");
-        self.reporter.identity(&obtained.identity);
-        Ok(obtained.identity)
     }
 }
 

@@ -12,6 +12,7 @@
 //!   goes into reserve and asks now and then whether the other has gone.
 //! - To dial at once after every loss: a controller that restarts would meet all
 //!   its agents in the same second.
+mod attempt;
 mod life;
 mod way;
 

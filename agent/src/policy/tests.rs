@@ -149,6 +149,15 @@ fn a_file_that_is_wrong_is_refused_with_the_reason(#[case] text: &str, #[case] s
 }
 
 #[test]
+fn the_example_is_a_policy() {
+    let example = policy(include_str!("../../policy.example.yaml"));
+    assert!(ask(&example, "GET", "/api/v1/namespaces/shop/pods").is_ok());
+    assert!(ask(&example, "GET", "/api/v1/namespaces/shop/secrets").is_err());
+    assert!(ask(&example, "GET", "/api/v1/namespaces/kube-system/pods").is_err());
+    assert_eq!(example.check_target("orders-db").unwrap().port, 5432);
+}
+
+#[test]
 fn an_empty_file_is_the_default() {
     assert_eq!(policy("# nothing\n---\n").sentence(), "");
     assert_eq!(policy(LIMITED).sentence(), "only what 2 rules allow; without what 2 rules deny");
