@@ -181,7 +181,7 @@ fn full(text: String) -> ReplyBody {
 fn endless() -> ReplyBody {
     let first =
         futures::stream::once(async { Ok(Frame::data(Bytes::from_static(b"{\"type\":\"ADDED\"}\n"))) });
-    BodyExt::boxed_unsync(StreamBody::new(first.chain(futures::stream::pending())))
+    ReplyBody::new(StreamBody::new(first.chain(futures::stream::pending())))
 }
 
 /// Gives back what comes, and `bye` after its end; or a refusal.

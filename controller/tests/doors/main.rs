@@ -129,7 +129,7 @@ async fn watches_end_when_their_right_ends() {
     let identity = agent::enrol(&world, &token).await;
     let agent = agent::connect(&world, &identity).await;
     let person = world.person().await;
-    let made = world.make("/api-tokens", json!({ "name": "ci", "role": "reader" })).await;
+    let made = world.make("/api-tokens", json!({ "name": "ci", "role": "reader", "ttl_seconds": 3600 })).await;
 
     let mut by_token = get("/clusters/eu/api/v1/pods?watch=1");
     let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
@@ -220,12 +220,9 @@ async fn an_upgraded_connection_passes_bytes_and_keeps_its_half_close() {
     assert_eq!((line["bytes_up"].as_u64(), line["bytes_down"].as_u64()), (Some(1_000_000), Some(1_000_003)));
 
     let refused = world.as_person(&person, exec("none")).await;
-    assert_eq!(
-        refused.status(),
-        StatusCode::FORBIDDEN,
-        "the cluster's own status, so that kubectl falls back"
-    );
-    assert_eq!(text(refused).await, "no such luck");
+    let (status, said) = (refused.status(), text(refused).await);
+    let own = "the cluster's own status, so that kubectl falls back";
+    assert_eq!((status, said.as_str()), (StatusCode::FORBIDDEN, "no such luck"), "{own}");
     agent.stop().await;
     world.stop().await.unwrap();
 }
