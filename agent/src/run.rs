@@ -22,7 +22,7 @@ use crate::config::{EXIT_CONFIG, SecretName, Settings};
 use crate::facts;
 use crate::forward::{ApiServer, Forwarder, kube_config};
 use crate::health::{self, Phase};
-use crate::identity::{self, Identity, Keeper, ObtainError, StateError, Store, read_token};
+use crate::identity::{self, Keeper, ObtainError, StateError, Store, read_token};
 use crate::link::{Life, LifeEnd, Timing, Way};
 use crate::policy::{self, Policy};
 use crate::report::Reporter;

@@ -1,4 +1,5 @@
 //! The program from outside: exit codes, and what it says on the way out.
+#![allow(clippy::unwrap_used, reason = "a test may")]
 use std::process::{Command, Output};
 
 fn agent(arguments: &[&str]) -> Output {

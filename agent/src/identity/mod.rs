@@ -34,7 +34,7 @@ pub(crate) enum Store {
     /// A folder of this machine.
     Folder(folder::Folder),
     /// A Secret of the cluster.
-    Secret(secret::SecretStore),
+    Secret(Box<secret::SecretStore>),
 }
 
 impl Store {
@@ -42,7 +42,7 @@ impl Store {
     pub(crate) fn open(place: &StatePlace, kube: impl FnOnce() -> Client) -> Result<Store, StateError> {
         Ok(match place {
             StatePlace::Folder(path) => Store::Folder(folder::Folder::open(path)?),
-            StatePlace::Secret(name) => Store::Secret(secret::SecretStore::new(kube(), name)),
+            StatePlace::Secret(name) => Store::Secret(Box::new(secret::SecretStore::new(kube(), name))),
         })
     }
 

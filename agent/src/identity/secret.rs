@@ -103,7 +103,7 @@ mod tests {
         let kept = Arc::clone(kept);
         let service = tower::service_fn(move |request| answer(request, Arc::clone(&kept)));
         let name = SecretName { namespace: "culvert".to_owned(), name: "state".to_owned() };
-        Store::Secret(SecretStore::new(Client::new(service, "culvert"), &name))
+        Store::Secret(Box::new(SecretStore::new(Client::new(service, "culvert"), &name)))
     }
 
     async fn answer(request: Request<Body>, kept: Kept) -> Result<Response<Body>, std::convert::Infallible> {

@@ -33,6 +33,8 @@ pub(super) struct Attempt<H> {
     pub(super) reporter: Reporter,
     pub(super) limits: Limits,
     pub(super) hello: Hello,
+    /// The certificate is over by the controller's clock, whatever ours says.
+    pub(super) lapsed: bool,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) stop: CancellationToken,
 }
@@ -86,17 +88,11 @@ impl<H: Handler> Attempt<H> {
             )
             .with(Remedy::GiveUp)
         })?;
-        if identity.expired(SystemTime::now()) {
+        if self.lapsed || identity.expired(SystemTime::now()) {
             identity = self.rejoin(&identity).await?;
         }
-        match self.way.connect(&identity, self.limits.clone()).await {
-            // The controller's clock decides, not ours.
-            Err(cause) if cause.code == "own_certificate_expired" => {
-                identity = self.rejoin(&identity).await?;
-                self.way.connect(&identity, self.limits.clone()).await.map(|link| (link, identity))
-            }
-            other => other.map(|link| (link, identity)),
-        }
+        let link = self.way.connect(&identity, self.limits.clone()).await?;
+        Ok((link, identity))
     }
 
     async fn rejoin(&self, identity: &Identity) -> Result<Identity, Cause> {

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use culvert_pki::tls::TlsFailure;
 use culvert_proto::tunnel::v1::{Facts, Hello};
 use culvert_tunnel::{Backoff, Handler, Limits, Link, LinkEnd, Signal, Welcome};
 use tokio::sync::{mpsc, watch};
@@ -18,6 +19,9 @@ use crate::report::Reporter;
 
 /// Difference between the two clocks that is worth a warning, milliseconds.
 const SKEW_WARNING_MS: i64 = 30_000;
+
+/// How rustls writes the alert of a server that finds our certificate expired.
+const EXPIRED_ALERT: &str = "CertificateExpired";
 
 /// Time that the controller has to tell a connection that it was replaced.
 const RETIRE_AFTER: Duration = Duration::from_secs(10);
@@ -112,6 +116,7 @@ struct Loop<'l, H> {
     renewing: bool,
     renewals: CauseLog,
     standby: bool,
+    lapsed: bool,
     backoff: Backoff,
     start: Instant,
 }
@@ -134,6 +139,7 @@ impl<H: Handler> Life<H> {
             renewing: false,
             renewals: CauseLog::default(),
             standby: false,
+            lapsed: false,
             backoff: Backoff::new(),
             start: now,
         };
@@ -188,6 +194,7 @@ impl<H: Handler> Loop<'_, H> {
                 standby: self.standby,
                 ..Hello::default()
             },
+            lapsed: std::mem::take(&mut self.lapsed),
             events: self.events.clone(),
             stop,
         };
@@ -379,6 +386,12 @@ impl<H: Handler> Loop<'_, H> {
                     why,
                     next,
                 ))
+            }
+            // In TLS 1.3 the server looks at a certificate after the client is done,
+            // so its refusal arrives as the loss of the connection.
+            Ok(LinkEnd::Lost(why)) if why.contains(EXPIRED_ALERT) => {
+                self.lapsed = true;
+                self.failed(&Cause::tls(&TlsFailure::OwnCertificateExpired))
             }
             Ok(LinkEnd::Lost(why)) => {
                 let next = "check that nothing between agent and controller ends long-lived connections";

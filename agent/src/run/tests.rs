@@ -293,6 +293,33 @@ async fn after_expiry_the_key_alone_brings_the_agent_back() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_behind_does_not_hide_the_expiry() {
+    let controller = Controller::start().await;
+    *controller.shared.lifetime.lock().unwrap() = Duration::from_secs(2);
+    let site = Site::new(&controller, Some(&controller.token())).await;
+    let agent = site.start();
+    agent.phase(Phase::Connected).await;
+    agent.stop().await.unwrap();
+    let store = Store::open(&site.settings.state, || panic!("no cluster is needed")).unwrap();
+    let keeper = Keeper::open(store).await.map_err(|(_, error)| error).unwrap();
+    let end = keeper.state().await.identity.unwrap().not_after;
+    // By this agent's clock the certificate has an hour.
+    let later = |state: &mut identity::State| {
+        state.identity.as_mut().unwrap().not_after = end + Duration::from_secs(3600);
+        Ok(())
+    };
+    keeper.update(later).await.unwrap();
+    drop(keeper);
+    *controller.shared.lifetime.lock().unwrap() = Duration::from_secs(3600);
+    let left = || end.duration_since(SystemTime::now());
+    until("the expiry", async || left().map_or(Ok(()), |left| Err(format!("{left:?} left")))).await;
+    let back = site.start();
+    back.phase(Phase::Connected).await;
+    assert!(matches!(controller.seen().last(), Some(Seen::Rejoin(_))), "{:?}", controller.seen());
+    back.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn two_holders_of_one_identity_do_not_fight() {
     let controller = Controller::start().await;
     let first = Site::new(&controller, Some(&controller.token())).await;
