@@ -41,10 +41,10 @@ impl Invocation {
     /// The token for a context: that of the environment, which is for machines,
     /// or the stored one.
     pub(crate) fn token(&self, name: &str) -> Result<Option<SecretString>, Failure> {
-        if let Some(token) = self.around.text("CULVERT_TOKEN") {
+        if let Some(token) = self.around.text("CULVERT_API_TOKEN") {
             return context::parse_token(token).map(Some);
         }
-        if let Some(path) = self.around.variable("CULVERT_TOKEN_FILE") {
+        if let Some(path) = self.around.variable("CULVERT_API_TOKEN_FILE") {
             return self.secret_file(path.as_ref()).and_then(|text| context::parse_token(&text)).map(Some);
         }
         self.store.token(name)

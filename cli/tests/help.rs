@@ -123,7 +123,7 @@ fn reference() -> String {
          | `CULVERT_CONTEXT` | the context to use, as `--context` |\n\
          | `CULVERT_FORMAT` | the format of data, as `-o` |\n\
          | `CULVERT_CODE` | the sign-in code for `culvert login` |\n\
-         | `CULVERT_TOKEN_FILE`, `CULVERT_TOKEN` | an API token to use instead of a sign-in |\n\
+         | `CULVERT_API_TOKEN_FILE`, `CULVERT_API_TOKEN` | an API token to use instead of a sign-in |\n\
          | `HTTPS_PROXY`, `NO_PROXY` | the proxy on the way to the controller |\n\
          | `NO_COLOR`, `CLICOLOR_FORCE`, `TERM=dumb` | no colour, colour even in a pipe, a terminal that only prints |\n\
          | `COLUMNS` | the width of tables, also in a pipe |\n\n## Commands\n",

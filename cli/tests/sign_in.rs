@@ -154,12 +154,12 @@ fn an_api_token_from_a_file_or_the_environment_serves_machines() {
     assert_eq!(site.count("POST", "/api/v1/sessions"), 0);
 
     let other = BearerToken::generate_api().unwrap().expose().to_string();
-    site.culvert(&["whoami"]).env("CULVERT_TOKEN", &other).output().unwrap();
+    site.culvert(&["whoami"]).env("CULVERT_API_TOKEN", &other).output().unwrap();
     let sent =
         site.requests().pop().unwrap().headers.get("authorization").unwrap().to_str().unwrap().to_owned();
     assert_eq!(sent, format!("Bearer {other}"));
 
-    let broken = site.culvert(&["whoami"]).env("CULVERT_TOKEN", "cva1.half").output().unwrap();
+    let broken = site.culvert(&["whoami"]).env("CULVERT_API_TOKEN", "cva1.half").output().unwrap();
     assert_eq!(broken.status.code(), Some(3));
     assert!(!text(&broken).contains("cva1.half"), "{}", text(&broken));
 }

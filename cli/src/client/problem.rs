@@ -55,6 +55,11 @@ pub(super) fn from_answer(answer: &Answer) -> Failure {
         .into_iter()
         .map(|e| (e.field, e.detail.or(e.code).unwrap_or_else(|| "is not valid".to_owned())))
         .collect();
+    // A problem with one field has told of it in its first line.
+    let repeated = |(field, detail): &(String, String)| failure.what == format!("{field}: {detail}");
+    if failure.fields.len() == 1 && failure.fields.iter().all(repeated) {
+        failure.fields.clear();
+    }
     failure
 }
 
@@ -175,6 +180,13 @@ mod tests {
         assert_eq!(failure.request_id.as_deref(), Some("req_1"));
         assert_eq!(failure.fields.len(), 2);
         assert_eq!(failure.fields.get(1).unwrap().1, "unknown");
+    }
+
+    #[test]
+    fn a_single_fault_is_told_once() {
+        let body = r#"{"title":"Bad Request","detail":"name: is too long","errors":[{"field":"name","detail":"is too long"}]}"#;
+        let failure = from_answer(&answer(400, body));
+        assert_eq!((failure.what.as_str(), failure.fields.len()), ("name: is too long", 0));
     }
 
     #[test]

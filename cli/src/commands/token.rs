@@ -15,7 +15,7 @@ use crate::output::{Cell, Table};
 
 /// API tokens, with which machines sign in
 #[derive(Subcommand)]
-#[command(after_help = "A machine gives its token in CULVERT_TOKEN_FILE or CULVERT_TOKEN.
+#[command(after_help = "A machine gives its token in CULVERT_API_TOKEN_FILE or CULVERT_API_TOKEN.
 
 Examples:
   culvert token create ci --role reader --ttl 30d > token

@@ -37,7 +37,9 @@ impl Lights {
             self.wipe();
             self.draw(lights, waiting);
         } else {
-            let changed = lights.iter().filter(|light| !self.shown.contains(light) && light.state != "off");
+            let told =
+                |light: &&Light| self.shown.iter().any(|s| s.stage == light.stage && s.state == light.state);
+            let changed = lights.iter().filter(|light| light.state != "off" && !told(light));
             changed.for_each(|light| self.out.note(&self.line(light)));
         }
         self.shown = lights.to_vec();

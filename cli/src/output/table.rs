@@ -46,18 +46,27 @@ pub(crate) struct Table {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
     headings: bool,
+    /// Width that a column has at least, so that tables made apart line up.
+    least: usize,
 }
 
 impl Table {
     /// `columns` are always shown, `wide` ones only in wide tables, after them.
     pub(crate) fn new(columns: &[&'static str], wide: &[&'static str]) -> Self {
         let columns = columns.iter().map(|c| (*c, false)).chain(wide.iter().map(|c| (*c, true))).collect();
-        Self { columns, rows: Vec::new(), headings: true }
+        Self { columns, rows: Vec::new(), headings: true, least: 0 }
     }
 
     /// Facts about one thing: a name and a value a line.
     pub(crate) fn facts() -> Self {
-        Self { columns: vec![("", false), ("", false)], rows: Vec::new(), headings: false }
+        Self { columns: vec![("", false), ("", false)], rows: Vec::new(), headings: false, least: 0 }
+    }
+
+    /// The same with columns of at least this width.
+    #[must_use]
+    pub(crate) fn spaced(mut self, least: usize) -> Self {
+        self.least = least;
+        self
     }
 
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
@@ -90,6 +99,7 @@ impl Table {
         let mut widths: Vec<usize> = shown
             .iter()
             .map(|n| lines.iter().filter_map(|line| line.get(*n)).map(|c| c.text.width()).max().unwrap_or(0))
+            .map(|width| width.max(self.least))
             .collect();
         if let Some(limit) = width {
             shrink(&mut widths, limit);

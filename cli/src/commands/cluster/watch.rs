@@ -13,6 +13,9 @@ use crate::failure::{Exit, Failure};
 use crate::invocation::{Invocation, interrupted};
 use crate::output::Tree;
 
+/// Each line is laid out by itself; this much makes most of them line up.
+const SPACE: usize = 14;
+
 /// Follow clusters as they change, until Ctrl-C or --timeout
 #[derive(Args)]
 #[command(after_help = "With -o json each change is one line: the cluster as the API shows it.
@@ -38,7 +41,7 @@ pub(super) async fn run(run: &Invocation, args: Watch) -> Result<(), Failure> {
     let events = Events::of(client.clone(), only.as_deref());
     let follower = Follower { run, client, only, until: args.until.clone(), known: BTreeMap::new() };
     if run.out.for_people() {
-        run.out.data(&run.out.text_of(&show::table()))?;
+        run.out.data(&run.out.text_of(&show::table().spaced(SPACE)))?;
     }
     let end = run.globals.timeout.map(|time| Instant::now() + time);
     tokio::select! {
@@ -139,7 +142,7 @@ impl Follower<'_> {
             Failure::new(Exit::Failed, "the controller's event is not understood").because(error)
         })?;
         if self.known.get(&cluster.id).is_none_or(|(_, shown)| *shown != tree) {
-            let mut table = show::table();
+            let mut table = show::table().spaced(SPACE);
             show::row(self.run, &mut table, &cluster);
             self.run.out.change(&tree, &table, std::slice::from_ref(&cluster.name))?;
         }
