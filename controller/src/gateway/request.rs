@@ -272,7 +272,8 @@ fn parameter(query: &str, key: &str) -> Option<String> {
 /// Undoes percent-encoding, and `+` for a space where `form` says so. `None` for an escape
 /// that is none.
 fn decode(raw: &str, form: bool) -> Option<Cow<'_, [u8]>> {
-    if !raw.contains('%') && !(form && raw.contains('+')) {
+    let plus = form && raw.contains('+');
+    if !plus && !raw.contains('%') {
         return Some(Cow::Borrowed(raw.as_bytes()));
     }
     let mut bytes = Vec::with_capacity(raw.len());
