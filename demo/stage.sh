@@ -21,6 +21,7 @@ direct() { "$kubectl" --kubeconfig "$owner" "$@"; }
 culvert() { CULVERT_CONFIG=$work/culvert.toml "$programs/culvert" --no-input "$@"; }
 # The rights that the agent's chart gives to people, without the agent.
 access() {
-    "$helm" template "$release" "$root/helm/agent" --namespace "$namespace" \
+    # The version is for helms that were built without one.
+    "$helm" template "$release" "$root/helm/agent" --namespace "$namespace" --kube-version 1.35 \
         --set controller.address="$address" --show-only templates/access.yaml
 }
