@@ -254,7 +254,25 @@ async fn clock(client: &Client) -> Check {
 async fn state_secret(client: &Client, name: &SecretName) -> Check {
     match Api::<Secret>::namespaced(client.clone(), &name.namespace).get_opt(&name.name).await {
         Ok(Some(_)) => Check::passed("state", format!("Secret {name} is there")),
-        Ok(None) => Check::passed("state", format!("Secret {name} will be made")),
+        Ok(None) => {
+            let create = Right {
+                verb: "create",
+                group: "",
+                resource: "secrets",
+                subresource: "",
+                namespace: name.namespace.clone(),
+                name: String::new(),
+                needed: true,
+            };
+            match create.check(client).await.outcome {
+                Outcome::Passed => Check::passed("state", format!("Secret {name} will be made")),
+                _ => Check::failed(
+                    "state",
+                    format!("Secret {name} is missing, and the agent may not make it"),
+                    "let the chart make it, empty",
+                ),
+            }
+        }
         Err(error) => Check::failed(
             "state",
             format!("Secret {name}: {}", chain(&error)),

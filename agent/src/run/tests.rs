@@ -8,10 +8,11 @@ use culvert_proto::tunnel::v1::Caller;
 use culvert_tunnel::{CallError, CallOptions, FailureCode, Refusal, RefusalCode};
 use http_body_util::{BodyExt, Empty};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::StatePlace;
+use crate::config::{ProxySettings, StatePlace};
 use crate::health::{Phase, Status};
 use crate::testing::controller::{Controller, Seen};
 use crate::testing::{FakeApi, domain, soon, until};
@@ -402,4 +403,57 @@ async fn a_controller_that_is_not_there_is_named_and_waited_for() {
     let agent = site.start();
     agent.error("dns").await;
     agent.stop().await.unwrap();
+}
+
+/// Takes one connection after the other, and answers each with the same text.
+async fn answering(text: &'static str) -> (u16, JoinSet<()>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (mut tcp, _) = listener.accept().await.unwrap();
+            // The client may be gone already; the next one is served.
+            let _ = tcp.read(&mut [0; 4096]).await;
+            let _ = tcp.write_all(text.as_bytes()).await;
+        }
+    });
+    (port, tasks)
+}
+
+#[tokio::test]
+async fn what_stands_between_agent_and_controller_is_named() {
+    let controller = Controller::start().await;
+    let site = async || Site::new(&controller, Some(&controller.token())).await;
+
+    // Anybody's TLS but the controller's.
+    let mut intercepted = site().await;
+    intercepted.settings.controller.port = intercepted.api.config.cluster_url.port_u16().unwrap();
+    let agent = intercepted.start();
+    let error = agent.error("tls_intercepted").await.last_error.unwrap();
+    assert!(error.why.contains("issued by"), "{error:?}");
+    agent.stop().await.unwrap();
+
+    let (port, _tasks) = answering("HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let mut plain = site().await;
+    plain.settings.controller.port = port;
+    let agent = plain.start();
+    agent.error("not_tls").await;
+    agent.stop().await.unwrap();
+
+    for (answer, code) in [
+        ("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "proxy_auth"),
+        ("HTTP/1.1 403 Forbidden\r\n\r\n", "proxy_refused"),
+    ] {
+        let (port, _tasks) = answering(answer).await;
+        let mut proxied = site().await;
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        let credentials = Some(("anna".to_owned(), "hush".to_owned().into()));
+        proxied.settings.proxy = Some(ProxySettings { tls: false, address, credentials, ca_pem: None });
+        let agent = proxied.start();
+        let status = agent.error(code).await;
+        assert!(!format!("{status:?}").contains("hush"));
+        agent.stop().await.unwrap();
+    }
+    assert!(controller.seen().is_empty());
 }
