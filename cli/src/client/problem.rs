@@ -145,7 +145,10 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
     let mut next = error.source();
     while let Some(error) = next {
         let text = error.to_string();
-        if !parts.iter().any(|part| part.contains(&text)) {
+        // hyper's names for its own layers tell a person nothing.
+        let layer = text.starts_with("client error (") || text == "tcp connect error";
+        let text = text.trim_start_matches("tcp connect error: ").to_owned();
+        if !layer && !parts.iter().any(|part| part.contains(&text)) {
             parts.push(text);
         }
         next = error.source();
