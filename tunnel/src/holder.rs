@@ -17,7 +17,7 @@ pub(crate) struct Holder {
     pub(crate) pump: Option<AbortHandle>,
     pub(crate) registration: Option<Registration>,
     /// Whether dropping it ends the call, as at the controller; at the agent only
-    /// this direction ends.
+    /// the reading of it ends.
     pub(crate) owner: bool,
     _open: Option<Arc<dyn OpenCall>>,
 }
@@ -37,7 +37,7 @@ impl Drop for Holder {
         if self.owner {
             duplex.abandon();
         } else {
-            duplex.inbound.close();
+            duplex.release_reader();
         }
     }
 }

@@ -209,11 +209,10 @@ where
         if pending.whole {
             *head.headers_mut() = merge(head.headers(), ok_trailers());
         }
-        if let Ok(send) = respond.send_response(head, pending.whole) {
-            let answer = Answer { recv: request.into_body(), send, ended: pending.whole };
-            // A caller that has just gone drops the streams, which resets them.
-            let _ = pending.tell.send(Ok(answer));
-        }
+        let send = respond.send_response(head, pending.whole).ok();
+        let answer = Answer { recv: request.into_body(), send, ended: pending.whole };
+        // A caller that has just gone drops the streams, which resets them.
+        let _ = pending.tell.send(Ok(answer));
     }
 
     /// Tells the agent to move and takes no new calls.

@@ -26,7 +26,9 @@ use crate::{CallError, Limits, RejectReason};
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) recv: RecvStream,
-    pub(super) send: SendStream<Chunk>,
+    /// `None` when the agent has reset the stream already; what it sent before
+    /// can still be read.
+    pub(super) send: Option<SendStream<Chunk>>,
     /// The sending direction was ended as it began.
     pub(super) ended: bool,
 }

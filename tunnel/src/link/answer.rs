@@ -82,7 +82,7 @@ pub(super) async fn answer<H: Handler>(session: Arc<Session>, parsed: Parsed, ha
     if whole {
         let result = handled(&handler, call).await;
         let Some((response, stream)) = open_answer(&session, id).await else { return };
-        let outbound = Outbound::new(stream, Side::Agent, session.limits.max_frame);
+        let outbound = Outbound::new(Some(stream), Side::Agent, session.limits.max_frame);
         let inbound = Inbound::new(Source::Closed, Side::Agent, 0);
         let duplex = SharedDuplex::new(inbound, outbound);
         if reply(&session, &duplex, result, whole).await {
@@ -90,7 +90,7 @@ pub(super) async fn answer<H: Handler>(session: Arc<Session>, parsed: Parsed, ha
         }
     } else {
         let Some((response, stream)) = open_answer(&session, id).await else { return };
-        let outbound = Outbound::new(stream, Side::Agent, session.limits.max_frame);
+        let outbound = Outbound::new(Some(stream), Side::Agent, session.limits.max_frame);
         let inbound = Inbound::new(Source::Response(response), Side::Agent, session.limits.max_head);
         let duplex = SharedDuplex::new(inbound, outbound);
         let _registration = session.ledger.register(&duplex, &session.group);
@@ -102,7 +102,9 @@ pub(super) async fn answer<H: Handler>(session: Arc<Session>, parsed: Parsed, ha
             _ = aborted => return,
             result = handled(&handler, call) => result,
         };
-        reply(&session, &duplex, result, whole).await;
+        if reply(&session, &duplex, result, whole).await {
+            poll_fn(|cx| duplex.lock().poll_settled(cx)).await;
+        }
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Duplex {
     pub(crate) outbound: Outbound,
     ended: Option<BodyError>,
     writer: Option<Waker>,
+    /// Who read the inbound direction reads it no more.
+    reader_gone: bool,
 }
 
 /// A [`Duplex`] that several hold. The lock is held for one poll at a time.
@@ -35,7 +37,7 @@ pub(crate) struct Usage {
 
 impl SharedDuplex {
     pub(crate) fn new(inbound: Inbound, outbound: Outbound) -> Self {
-        Self(Arc::new(Mutex::new(Duplex { inbound, outbound, ended: None, writer: None })))
+        Self(Arc::new(Mutex::new(Duplex { inbound, outbound, ended: None, writer: None, reader_gone: false })))
     }
 
     /// A panic while it was held left at worst one call in disorder, which the
@@ -78,6 +80,23 @@ impl Duplex {
             self.outbound.abort(Reason::CANCEL);
         }
         self.inbound.close();
+    }
+
+    /// The reader of the inbound direction has gone; the sender may go on.
+    pub(crate) fn release_reader(&mut self) {
+        self.reader_gone = true;
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
+    }
+
+    /// Ready when the other end has ended too, so that dropping the call resets
+    /// nothing that was just sent. What still comes is dropped.
+    pub(crate) fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_aborted(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        if self.reader_gone { self.inbound.poll_end(cx) } else { Poll::Pending }
     }
 
     /// The next payload received; see [`Inbound::poll_data`].

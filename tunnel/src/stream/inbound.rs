@@ -255,6 +255,14 @@ impl Inbound {
         self.held = waiting;
     }
 
+    /// Reads to the end and drops it all; ready when the other end has ended.
+    pub(crate) fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Some(Ok(_)) = std::task::ready!(self.poll_payload(cx)) {
+            self.give_credit();
+        }
+        Poll::Ready(())
+    }
+
     /// Pulls waiting frames out of h2 and merges them, without giving credit.
     pub(crate) fn compact(&mut self) {
         if self.end.is_some() || self.error.is_some() || !matches!(self.source, Source::Stream(_)) {

@@ -51,7 +51,8 @@ impl Side {
 /// The sending direction.
 #[derive(Debug)]
 pub(crate) struct Outbound {
-    stream: SendStream<Chunk>,
+    /// `None` when the other end reset it before it was accepted.
+    stream: Option<SendStream<Chunk>>,
     side: Side,
     /// Largest payload of one message: a frame less what surrounds it.
     piece: usize,
@@ -59,26 +60,27 @@ pub(crate) struct Outbound {
 }
 
 impl Outbound {
-    pub(crate) fn new(stream: SendStream<Chunk>, side: Side, max_frame: u32) -> Self {
+    pub(crate) fn new(stream: Option<SendStream<Chunk>>, side: Side, max_frame: u32) -> Self {
         let piece = (max_frame as usize).saturating_sub(DATA_OVERHEAD).max(1);
         Self { stream, side, piece, ended: false }
     }
 
     /// For a direction that was ended as it began; only a reset can follow.
-    pub(crate) fn already_ended(stream: SendStream<Chunk>, side: Side) -> Self {
+    pub(crate) fn already_ended(stream: Option<SendStream<Chunk>>, side: Side) -> Self {
         Self { stream, side, piece: 1, ended: true }
     }
 
     /// How many bytes of payload, of `want`, may be sent now.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>, want: usize) -> Poll<Result<usize, BodyError>> {
         let want = want.min(self.piece);
-        self.stream.reserve_capacity(want + DATA_OVERHEAD);
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(BodyError::Aborted)) };
+        stream.reserve_capacity(want + DATA_OVERHEAD);
         loop {
-            let free = self.stream.capacity();
+            let free = stream.capacity();
             if free > DATA_OVERHEAD {
                 return Poll::Ready(Ok(want.min(free - DATA_OVERHEAD)));
             }
-            match std::task::ready!(self.stream.poll_capacity(cx)) {
+            match std::task::ready!(stream.poll_capacity(cx)) {
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Poll::Ready(Err(BodyError::from_h2(&error))),
                 None => return Poll::Ready(Err(self.cause(cx))),
@@ -88,15 +90,16 @@ impl Outbound {
 
     /// Why nothing can be sent.
     fn cause(&mut self, cx: &mut Context<'_>) -> BodyError {
-        match self.stream.poll_reset(cx) {
-            Poll::Ready(Err(error)) => BodyError::from_h2(&error),
-            _ => BodyError::Aborted,
+        match self.poll_aborted(cx) {
+            Poll::Ready(error) => error,
+            Poll::Pending => BodyError::Aborted,
         }
     }
 
     /// Ready when the other end gave the call up or the connection broke.
     pub(crate) fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        match std::task::ready!(self.stream.poll_reset(cx)) {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(BodyError::Aborted) };
+        match std::task::ready!(stream.poll_reset(cx)) {
             Ok(_) => Poll::Ready(BodyError::Aborted),
             Err(error) => Poll::Ready(BodyError::from_h2(&error)),
         }
@@ -156,7 +159,8 @@ impl Outbound {
     }
 
     fn put(&mut self, chunk: Chunk, last: bool) -> Result<(), BodyError> {
-        self.stream.send_data(chunk, last).map_err(|error| {
+        let Some(stream) = &mut self.stream else { return Err(BodyError::Aborted) };
+        stream.send_data(chunk, last).map_err(|error| {
             // h2 tells a stream that was reset and one that was ended here alike.
             if error.is_io() { BodyError::Lost } else { BodyError::Aborted }
         })
@@ -164,8 +168,10 @@ impl Outbound {
 
     fn close(&mut self) -> Result<(), BodyError> {
         self.ended = true;
-        if self.side == Side::Controller {
-            self.stream.send_trailers(ok_trailers()).map_err(|_| BodyError::Aborted)?;
+        if self.side == Side::Controller
+            && let Some(stream) = &mut self.stream
+        {
+            stream.send_trailers(ok_trailers()).map_err(|_| BodyError::Aborted)?;
         }
         Ok(())
     }
@@ -173,7 +179,9 @@ impl Outbound {
     /// Gives the whole call up, both directions.
     pub(crate) fn abort(&mut self, reason: Reason) {
         self.ended = true;
-        self.stream.send_reset(reason);
+        if let Some(stream) = &mut self.stream {
+            stream.send_reset(reason);
+        }
     }
 
     /// Whether this direction was ended.
