@@ -83,7 +83,9 @@ fn cases() -> Vec<(&'static str, PathBuf)> {
 fn objects(render: &str) -> Vec<Value> {
     render
         .split("\n---\n")
-        .map(|document| serde_saphyr::from_str::<Value>(document).unwrap_or_else(|e| panic!("{e}:\n{document}")))
+        .map(|document| {
+            serde_saphyr::from_str::<Value>(document).unwrap_or_else(|e| panic!("{e}:\n{document}"))
+        })
         .filter(|object| !object.is_null())
         .collect()
 }
@@ -127,8 +129,12 @@ fn golden_renders_are_current() {
 #[test]
 fn lint_finds_nothing() {
     for (name, values) in cases() {
-        let output =
-            helm().args(["lint", "--strict", "--values"]).arg(&values).arg(chart(name)).output().expect("helm runs");
+        let output = helm()
+            .args(["lint", "--strict", "--values"])
+            .arg(&values)
+            .arg(chart(name))
+            .output()
+            .expect("helm runs");
         assert!(output.status.success(), "{}: {}", values.display(), text(&output.stdout));
     }
 }
@@ -140,16 +146,28 @@ fn wrong_values_are_refused_in_clear_words() {
     let cases = [
         ("agent", "{}", "`controller.address` is required"),
         ("agent", "controller: {address: culvert.example.com}", "host:port with a port from 1 to 65535"),
-        ("agent", "controller: {address: \"culvert.example.com:70000\"}", "host:port with a port from 1 to 65535"),
+        (
+            "agent",
+            "controller: {address: \"culvert.example.com:70000\"}",
+            "host:port with a port from 1 to 65535",
+        ),
         ("agent", "controller: {address: 443}", "at '/controller/address': got number, want string"),
         ("agent", "controller: {address: \"c:443\", domain: Culvert_1}", "at '/controller/domain'"),
         ("agent", &format!("{ADDRESS}tokn: x"), "additional properties 'tokn' not allowed"),
         ("agent", &format!("{ADDRESS}token: {token}"), "`token` is no join token"),
         ("agent", &format!("{ADDRESS}token: \"{}\"", "a".repeat(500)), "at '/token': maxLength"),
-        ("agent", &format!("{ADDRESS}proxy: {{url: \"http://ada:{token}@proxy:3128\"}}"), "holds credentials"),
+        (
+            "agent",
+            &format!("{ADDRESS}proxy: {{url: \"http://ada:{token}@proxy:3128\"}}"),
+            "holds credentials",
+        ),
         ("agent", &format!("{ADDRESS}proxy: {{url: \"proxy:3128\"}}"), "`proxy.url` is http://host:port"),
         ("agent", &format!("{ADDRESS}proxy: {{url: \"http://proxy:0\"}}"), "`proxy.url` is http://host:port"),
-        ("agent", &format!("{ADDRESS}proxy: {{credentials: {{secretName: x}}}}"), "mean nothing without `proxy.url`"),
+        (
+            "agent",
+            &format!("{ADDRESS}proxy: {{credentials: {{secretName: x}}}}"),
+            "mean nothing without `proxy.url`",
+        ),
         (
             "agent",
             &format!("{ADDRESS}proxy: {{url: \"http://p:1\", ca: {{secretName: a, configMapName: b}}}}"),
@@ -158,23 +176,55 @@ fn wrong_values_are_refused_in_clear_words() {
         ("agent", &format!("{ADDRESS}image: {{digest: \"sha256:abc\"}}"), "at '/image/digest'"),
         ("agent", &format!("{ADDRESS}image: {{repository: \"a/b:1.0\"}}"), "at '/image/repository'"),
         ("agent", &format!("{ADDRESS}networkPolicy: {{dns: {{ports: [0]}}}}"), "minimum: got 0, want 1"),
-        ("agent", &format!("{ADDRESS}networkPolicy: {{dns: {{cidrs: [\"10.0.0.0\"]}}}}"), "'/networkPolicy/dns/cidrs/0'"),
-        ("agent", &format!("{ADDRESS}access: [{{group: \"system:masters\", clusterRole: view}}]"), "'/access/0/group'"),
-        ("agent", &format!("{ADDRESS}impersonation: {{groups: [\"system:masters\"]}}"), "'/impersonation/groups/0'"),
+        (
+            "agent",
+            &format!("{ADDRESS}networkPolicy: {{dns: {{cidrs: [\"10.0.0.0\"]}}}}"),
+            "'/networkPolicy/dns/cidrs/0'",
+        ),
+        (
+            "agent",
+            &format!("{ADDRESS}access: [{{group: \"system:masters\", clusterRole: view}}]"),
+            "'/access/0/group'",
+        ),
+        (
+            "agent",
+            &format!("{ADDRESS}impersonation: {{groups: [\"system:masters\"]}}"),
+            "'/impersonation/groups/0'",
+        ),
         ("agent", &format!("{ADDRESS}impersonation: {{groups: []}}"), "at '/impersonation/groups': minItems"),
-        ("agent", &format!("{ADDRESS}policy: {{readonly: true}}"), "additional properties 'readonly' not allowed"),
+        (
+            "agent",
+            &format!("{ADDRESS}policy: {{readonly: true}}"),
+            "additional properties 'readonly' not allowed",
+        ),
         ("agent", &format!("{ADDRESS}policy: {{deny: [{{verbs: [exec]}}]}}"), "'/policy/deny/0/verbs/0'"),
         ("agent", &format!("{ADDRESS}serviceAccount: {{create: false}}"), "needs `serviceAccount.name`"),
         ("controller", "{}", "`publicAddress` is required"),
         ("controller", "publicAddress: \"culvert.example.com:0\"", "host:port with a port from 1 to 65535"),
         ("controller", "publicAddress: \"c:443\"\nport: 1", "additional properties 'port' not allowed"),
-        ("controller", "publicAddress: \"c:443\"\nservice: {port: 70000}", "maximum: got 70,000, want 65,535"),
-        ("controller", "publicAddress: \"c:443\"\nops: {port: 8443}", "`ops.port` 8443 is the controller's own port"),
+        (
+            "controller",
+            "publicAddress: \"c:443\"\nservice: {port: 70000}",
+            "maximum: got 70,000, want 65,535",
+        ),
+        (
+            "controller",
+            "publicAddress: \"c:443\"\nops: {port: 8443}",
+            "`ops.port` 8443 is the controller's own port",
+        ),
         ("controller", "publicAddress: \"c:443\"\nops: {port: 80}", "at '/ops/port': minimum"),
         ("controller", "publicAddress: \"c:443\"\ndatabase: {kind: mysql}", "one of 'sqlite', 'postgres'"),
-        ("controller", "publicAddress: \"c:443\"\ndatabase: {kind: postgres}", "needs `database.existingSecret.name`"),
+        (
+            "controller",
+            "publicAddress: \"c:443\"\ndatabase: {kind: postgres}",
+            "needs `database.existingSecret.name`",
+        ),
         ("controller", "publicAddress: \"c:443\"\npersistence: {size: lots}", "at '/persistence/size'"),
-        ("controller", "publicAddress: \"c:443\"\nservice: {nodePort: 30000}", "mean nothing with `service.type"),
+        (
+            "controller",
+            "publicAddress: \"c:443\"\nservice: {nodePort: 30000}",
+            "mean nothing with `service.type",
+        ),
     ];
     for (name, values, words) in cases {
         let output = template_text(name, values);
@@ -197,12 +247,14 @@ fn a_token_is_given_once() {
 #[test]
 fn a_token_from_a_file_loses_its_line_end() {
     let values = chart("agent").join("golden/default.values.yaml");
-    let given: Value = serde_saphyr::from_str(&std::fs::read_to_string(values).expect("values")).expect("YAML");
+    let given: Value =
+        serde_saphyr::from_str(&std::fs::read_to_string(values).expect("values")).expect("YAML");
     let token = given["token"].as_str().expect("a token");
     let output = template_text("agent", &format!("{ADDRESS}token: \"{token}\\n\"\n"));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let objects = objects(&text(&output.stdout));
-    let held: Vec<&Value> = of_kind(&objects, "Secret").iter().map(|secret| &secret["stringData"]["token"]).collect();
+    let held: Vec<&Value> =
+        of_kind(&objects, "Secret").iter().map(|secret| &secret["stringData"]["token"]).collect();
     assert!(held.contains(&&Value::from(token)), "{held:?}");
 }
 
@@ -228,7 +280,9 @@ fn assert_closed(schema: &Value, at: &str) {
         assert_eq!(schema["additionalProperties"], false, "{at} takes unknown keys");
     }
     match schema {
-        Value::Object(fields) => fields.iter().for_each(|(key, value)| assert_closed(value, &format!("{at}/{key}"))),
+        Value::Object(fields) => {
+            fields.iter().for_each(|(key, value)| assert_closed(value, &format!("{at}/{key}")))
+        }
         Value::Array(items) => items.iter().for_each(|value| assert_closed(value, at)),
         _ => {}
     }
@@ -333,7 +387,8 @@ fn a_changed_role_makes_a_new_binding() {
 #[test]
 fn a_token_lies_in_a_secret_and_nowhere_else() {
     let values = chart("agent").join("golden/default.values.yaml");
-    let given: Value = serde_saphyr::from_str(&std::fs::read_to_string(&values).expect("values")).expect("YAML");
+    let given: Value =
+        serde_saphyr::from_str(&std::fs::read_to_string(&values).expect("values")).expect("YAML");
     let token = given["token"].as_str().expect("a token");
     let objects = render("agent", &values);
     let holders: Vec<&Value> = objects.iter().filter(|object| object.to_string().contains(token)).collect();
@@ -345,7 +400,8 @@ fn a_token_lies_in_a_secret_and_nowhere_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agents_account_can_do_its_work_and_no_more() {
     const PERSON: [&str; 4] = ["--as", "culvert:ada", "--as-group", "culvert:admins"];
-    const EXTRAS: [&str; 4] = ["--as-user-extra", "culvert.dev/org=a", "--as-user-extra", "culvert.dev/request-id=b"];
+    const EXTRAS: [&str; 4] =
+        ["--as-user-extra", "culvert.dev/org=a", "--as-user-extra", "culvert.dev/request-id=b"];
     let plane = ControlPlane::start().await.expect("a control plane");
     install(&plane).await;
     let account = plane.service_account_kubeconfig("culvert", "culvert-agent").await.expect("an account");
@@ -380,7 +436,10 @@ async fn the_agents_account_can_do_its_work_and_no_more() {
     for arguments in forbidden {
         let output = plane.kubectl_as(&account, &arguments).await.expect("kubectl runs");
         let said = text(&output.stderr);
-        assert!(!output.status.success() && said.to_lowercase().contains("forbidden"), "{arguments:?}: {said}");
+        assert!(
+            !output.status.success() && said.to_lowercase().contains("forbidden"),
+            "{arguments:?}: {said}"
+        );
     }
     plane.stop().await.expect("the control plane ends");
 }
@@ -388,9 +447,16 @@ async fn the_agents_account_can_do_its_work_and_no_more() {
 /// Installs the agent's chart, without waiting for a pod that has no node to run on.
 async fn install(plane: &ControlPlane) {
     let (path, values) = (chart("agent"), chart("agent").join("golden/default.values.yaml"));
-    let arguments =
-        ["install", "culvert-agent", path.to_str().expect("text"), "--namespace", "culvert", "--create-namespace",
-            "--values", values.to_str().expect("text")];
+    let arguments = [
+        "install",
+        "culvert-agent",
+        path.to_str().expect("text"),
+        "--namespace",
+        "culvert",
+        "--create-namespace",
+        "--values",
+        values.to_str().expect("text"),
+    ];
     let output = plane.helm(&arguments).await.expect("helm runs");
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
