@@ -1,8 +1,8 @@
 //! Clusters.
 
-use sea_orm::sea_query::Expr;
+use sea_orm::sea_query::{Expr, LikeExpr};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter, QueryOrder,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
     QuerySelect,
 };
 
@@ -35,7 +35,7 @@ impl<C: ConnectionTrait> Org<C> {
             query = query.filter(cluster::Column::Name.gt(after.as_str()));
         }
         if let Some(part) = part {
-            query = query.filter(cluster::Column::Name.contains(part));
+            query = query.filter(Expr::col(cluster::Column::Name).like(containing(part)));
         }
         let query = query.order_by_asc(cluster::Column::Name).limit(limit);
         query.all(&self.conn).await?.into_iter().map(record).collect()
@@ -79,6 +79,19 @@ impl OrgTx {
             .await?;
         Ok(changed.rows_affected == 1)
     }
+}
+
+/// Matches what contains `part`, whose own `%` and `_` stand for themselves.
+fn containing(part: &str) -> LikeExpr {
+    let mut pattern = String::from("%");
+    for letter in part.chars() {
+        if matches!(letter, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(letter);
+    }
+    pattern.push('%');
+    LikeExpr::new(pattern).escape('\\')
 }
 
 fn record(row: cluster::Model) -> Result<Cluster, StoreError> {

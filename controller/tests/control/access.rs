@@ -1,0 +1,164 @@
+//! The committed documents: the API's description, and who may do what.
+//!
+//! `CULVERT_GEN=1` writes both anew; without it a difference fails.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+use axum::body::Body;
+use axum::http::Method;
+use culvert_controller::domain::Role;
+use serde_json::{Value, json};
+
+use crate::fixture::{Client, House};
+
+fn committed(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+#[track_caller]
+fn compare(name: &str, made: &str) {
+    let path = committed(name);
+    if std::env::var_os("CULVERT_GEN").is_some() {
+        std::fs::write(&path, made).unwrap();
+        return;
+    }
+    let kept = std::fs::read_to_string(&path).unwrap_or_default();
+    let differs = kept.lines().zip(made.lines()).find(|(a, b)| a != b);
+    assert!(kept == made, "{name} differs from what the code says, first in {differs:?}; run `make gen` and review it");
+}
+
+#[test]
+fn the_document_is_what_the_code_says() {
+    compare("openapi.json", culvert_controller::api::document());
+}
+
+#[test]
+fn every_operation_says_how_it_fails_and_who_may_ask() {
+    let document: Value = serde_json::from_str(culvert_controller::api::document()).unwrap();
+    assert!(document["components"]["schemas"]["Problem"].is_object());
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let problem = &operation["responses"]["default"]["content"]["application/problem+json"];
+            assert!(problem.is_object(), "{method} {path}");
+            assert!(operation["summary"].is_string(), "{method} {path}");
+        }
+    }
+}
+
+/// Every route of the document.
+fn routes() -> Vec<(Method, String)> {
+    let document: Value = serde_json::from_str(culvert_controller::api::document()).unwrap();
+    let mut routes = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            routes.push((method.to_uppercase().parse().unwrap(), path.clone()));
+        }
+    }
+    routes
+}
+
+/// What is there to be asked about, made anew for every question.
+struct Things {
+    cluster: String,
+    join_token: String,
+    api_token: String,
+    agent: String,
+    code: String,
+    csr: String,
+}
+
+async fn things(house: &House, admin: &Client<'_>, name: &str) -> Things {
+    let cluster = admin.post("/clusters", json!({"name": name})).await.ok(201);
+    let path = format!("/clusters/{name}/join-tokens");
+    let spent = admin.post(&path, json!({})).await.ok(201);
+    let token = culvert_pki::token::JoinToken::parse(spent["token"].as_str().unwrap()).unwrap();
+    let csr = culvert_pki::csr::make(&culvert_pki::key::KeyPair::generate().unwrap()).unwrap();
+    let asked = culvert_controller::app::Redeem {
+        token_id: &token.id().to_string(),
+        secret: token.secret(),
+        csr: &csr,
+        version: "0.1.0",
+        clock_ms: house.hands.ms(),
+        source: [10, 0, 0, 1].into(),
+        attempt: None,
+    };
+    let agent = house.app.redeem(asked).await.unwrap().agent;
+    let join_token = admin.post(&path, json!({})).await.ok(201);
+    let api_token = admin.post("/api-tokens", json!({"name": name, "role": "reader", "ttl_seconds": 600})).await.ok(201);
+    let code = house.app.create_sign_in_code_locally(None).await.unwrap();
+    let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    Things {
+        cluster: text(&cluster),
+        join_token: text(&join_token),
+        api_token: text(&api_token),
+        agent: agent.to_string(),
+        code: code.code.expose().to_owned(),
+        csr: culvert_pki::pem::request_to_pem(&csr),
+    }
+}
+
+/// A good request for a route: path and body. A route that is not known here fails.
+fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String, Option<Value>) {
+    let route = path.strip_prefix("/api/v1").unwrap();
+    let token = if route.starts_with("/api-tokens") { &things.api_token } else { &things.join_token };
+    let filled = route
+        .replace("{cluster}", &things.cluster)
+        .replace("{agent}", &things.agent)
+        .replace("{token}", token);
+    assert!(!filled.contains('{'), "{path}: add what it names to this test");
+    let body = match (method.as_str(), route) {
+        ("GET" | "DELETE", _) | ("POST", "/sign-in-codes") => None,
+        ("POST", "/sessions") => Some(json!({"code": things.code})),
+        ("POST", "/clusters") => Some(json!({"name": format!("new-{name}")})),
+        ("PUT", "/clusters/{cluster}/lock") => Some(json!({"message": "audit"})),
+        ("POST", "/clusters/{cluster}/join-tokens") => Some(json!({})),
+        ("POST", "/certificates") => Some(json!({"csr_pem": things.csr})),
+        ("POST", "/api-tokens") => Some(json!({"name": format!("new-{name}"), "role": "admin", "ttl_seconds": 60})),
+        _ => panic!("{method} {path}: add a good request for it to this test"),
+    };
+    (filled, body)
+}
+
+/// The status alone: a stream that is let in would never end.
+async fn status(client: &Client<'_>, method: Method, path: &str, body: Option<Value>) -> u16 {
+    let mut request = client.request(method, path);
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    let body = body.map_or_else(Body::empty, |b| Body::from(b.to_string()));
+    client.open(request.body(body).unwrap()).await.status().as_u16()
+}
+
+#[tokio::test]
+async fn the_matrix_of_roles_and_routes_is_the_reviewed_one() {
+    let house = House::sqlite().await;
+    let mut made = String::from(
+        "# Who may do what: the status that a good request gets. Made by the test `access`; review each change.\n",
+    );
+    let columns = ["anonymous", "reader", "admin", "other org's admin"];
+    writeln!(made, "{:<62} {:>9} {:>6} {:>5} {:>17}", "route", columns[0], columns[1], columns[2], columns[3]).unwrap();
+    let other = house.person("other", Role::Admin, true).await;
+    for (n, (method, path)) in routes().into_iter().enumerate() {
+        let mut row = Vec::new();
+        for (m, column) in columns.into_iter().enumerate() {
+            let name = format!("c{n}-{m}");
+            let admin = house.admin().await;
+            let things = things(&house, &admin, &name).await;
+            let (path, body) = request(&method, &path, &things, &name);
+            let answer = match column {
+                "anonymous" => status(&house.anonymous_from(n), method.clone(), &path, body).await,
+                "reader" => {
+                    let reader = house.person(&format!("reader-{name}"), Role::Reader, false).await;
+                    status(&reader, method.clone(), &path, body).await
+                }
+                "admin" => status(&admin, method.clone(), &path, body).await,
+                _ => status(&other, method.clone(), &path, body).await,
+            };
+            row.push(answer);
+        }
+        let route = format!("{method} {path}");
+        writeln!(made, "{route:<62} {:>9} {:>6} {:>5} {:>17}", row[0], row[1], row[2], row[3]).unwrap();
+    }
+    compare("tests/access.matrix", &made);
+}
