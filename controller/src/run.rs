@@ -134,7 +134,7 @@ async fn start_rooms(
     let (edge_metrics, agent_metrics, gateway_metrics) =
         <(EdgeMetrics, AgentMetrics, GatewayMetrics)>::default();
     edge_metrics.register(&mut registry);
-    agent_metrics.register(&mut registry);
+    agent_metrics.register(&mut registry, hub);
     gateway_metrics.register(&mut registry);
 
     let spool = start_audit(config, supervisor).await?;

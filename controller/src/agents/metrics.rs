@@ -1,9 +1,13 @@
-//! What the agents' room counts.
+//! What the agents' room counts, and what the tunnel's hub counts itself.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
-use prometheus_client::metrics::counter::Counter;
+use std::fmt;
+
+use culvert_tunnel::Hub;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 /// How an agent asked for a certificate.
@@ -43,7 +47,6 @@ struct CertificateLabels {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AgentMetrics {
     certificates: Family<CertificateLabels, Counter>,
-    pub(crate) connected: Gauge,
     pub(crate) sessions: Counter,
     pub(crate) refused: Counter,
     pub(crate) duplicates: Counter,
@@ -51,10 +54,10 @@ pub(crate) struct AgentMetrics {
 }
 
 impl AgentMetrics {
-    pub(crate) fn register(&self, registry: &mut Registry) {
+    pub(crate) fn register(&self, registry: &mut Registry, hub: &Hub) {
         let registry = registry.sub_registry_with_prefix("agents");
+        registry.register_collector(Box::new(HubCollector(hub.clone())));
         registry.register("certificates", "Requests for certificates", self.certificates.clone());
-        registry.register("connected", "Agents with a session", self.connected.clone());
         registry.register("sessions", "Sessions begun", self.sessions.clone());
         registry.register("refused", "Sessions and connections refused", self.refused.clone());
         registry.register(
@@ -67,5 +70,38 @@ impl AgentMetrics {
 
     pub(crate) fn certificate(&self, way: Way, result: Result) {
         self.certificates.get_or_create(&CertificateLabels { way, result }).inc();
+    }
+}
+
+/// Reads the hub's own counts when somebody asks.
+struct HubCollector(Hub);
+
+impl fmt::Debug for HubCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HubCollector")
+    }
+}
+
+impl Collector for HubCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let counts = self.0.counts();
+        for (name, help, value) in [
+            ("connected", "Agents with a session", counts.sessions),
+            ("connections", "Connections with or without a session", counts.connections),
+        ] {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
+        }
+        for (name, help, value) in [
+            ("calls", "Calls to agents", counts.calls),
+            ("calls_busy", "Calls refused because too many waited", counts.busy),
+            ("calls_rejected", "Calls that agents rejected", counts.rejected),
+            ("calls_reaped", "Calls ended because nobody read them while memory was short", counts.reaped),
+            ("answers_unknown", "Answers to calls that nobody waits for", counts.unknown_answers),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        Ok(())
     }
 }

@@ -33,7 +33,6 @@ impl Agents {
     }
 
     fn count(&self, event: &Result<SessionEvent, RecvError>) {
-        self.metrics.connected.set(i64::try_from(self.hub.counts().sessions).unwrap_or(i64::MAX));
         match event {
             Ok(SessionEvent::Connected(info)) => {
                 self.metrics.sessions.inc();

@@ -41,7 +41,7 @@ impl Default for EdgeLimits {
     fn default() -> Self {
         EdgeLimits {
             handshakes: 512,
-            handshakes_per_source: 64,
+            handshakes_per_source: 128,
             hello: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             connections: 10_000,

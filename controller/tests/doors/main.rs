@@ -42,6 +42,12 @@ async fn a_person_reaches_the_cluster_in_their_own_name() {
     assert_eq!(told["groups"], json!(["culvert:admins"]));
     assert_eq!(told["request_id"], request_id.as_str());
 
+    let told = body(world.as_person_2(&person, get("/clusters/eu/api/v1/nodes?limit=500")).await).await;
+    assert_eq!(
+        (told["path"].as_str(), told["user"].as_str()),
+        (Some("/api/v1/nodes?limit=500"), Some("culvert:admin"))
+    );
+
     let upload = Request::post(format!("/clusters/{id}/api/v1/namespaces/a/configmaps"))
         .header("host", GATEWAY)
         .header("content-type", "application/json")
@@ -129,13 +135,14 @@ async fn watches_end_when_their_right_ends() {
     let identity = agent::enrol(&world, &token).await;
     let agent = agent::connect(&world, &identity).await;
     let person = world.person().await;
-    let made = world.make("/api-tokens", json!({ "name": "ci", "role": "reader", "ttl_seconds": 3600 })).await;
+    let made =
+        world.make("/api-tokens", json!({ "name": "ci", "role": "reader", "ttl_seconds": 3600 })).await;
 
     let mut by_token = get("/clusters/eu/api/v1/pods?watch=1");
     let bearer = format!("Bearer {}", made["token"].as_str().unwrap());
     by_token.headers_mut().insert("authorization", bearer.parse().unwrap());
     let machine = world.send(GATEWAY, world.trusting(None, b"http/1.1"), by_token).await;
-    let human = world.as_person(&person, get("/clusters/eu/api/v1/nodes?watch=1")).await;
+    let human = world.as_person_2(&person, get("/clusters/eu/api/v1/nodes?watch=1")).await;
     assert_eq!((machine.status(), human.status()), (StatusCode::OK, StatusCode::OK));
     let (mut machine, mut human) = (machine.into_body(), human.into_body());
     for stream in [&mut machine, &mut human] {
@@ -296,6 +303,7 @@ async fn the_operator_sees_health_and_metrics() {
     let (_, metrics) = world.ops("/metrics").await;
     for line in [
         "culvert_agents_connected 1",
+        "culvert_agents_calls_total 1",
         "culvert_agents_certificates_total{way=\"Enrol\",result=\"Granted\"} 1",
         "culvert_gateway_requests_total{verb=\"Read\",code=\"Success\"} 1",
         "culvert_edge_handshakes_total{door=\"Agents\",outcome=\"Passed\"}",

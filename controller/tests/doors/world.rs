@@ -17,7 +17,7 @@ use culvert_pki::{csr, pem};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::time_provider::DefaultTimeProvider;
@@ -183,6 +183,20 @@ impl World {
         let made = self.make("/certificates", json!({ "csr_pem": request })).await;
         let chain = certificates_from_pem(made["certificate_pem"].as_str().unwrap()).unwrap();
         Person { chain, key }
+    }
+
+    /// As [`World::as_person`], over HTTP/2, as kubectl does all but upgrades.
+    pub async fn as_person_2(&self, person: &Person, request: Request<Full<Bytes>>) -> Response<Incoming> {
+        let identity = ClientIdentity { chain: &person.chain, key: &person.key };
+        let stream = self.tls(GATEWAY, self.trusting(Some(identity), b"h2")).await.unwrap();
+        let (mut sender, driver) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(driver);
+        let (mut parts, body) = request.into_parts();
+        parts.headers.remove("host");
+        parts.uri = format!("https://{GATEWAY}{}", parts.uri).parse().unwrap();
+        let request = Request::from_parts(parts, body);
+        timeout(PATIENCE, sender.send_request(request)).await.expect("no answer in time").unwrap()
     }
 
     pub async fn as_person(&self, person: &Person, request: Request<Full<Bytes>>) -> Response<Incoming> {
