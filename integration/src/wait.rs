@@ -38,11 +38,27 @@ where
         match timeout_at(end, look()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(state)) => last = Some(state),
-            Err(_) => {
-                let state = last.unwrap_or_else(|| anyhow!("the first look did not come back"));
-                return Err(state).with_context(|| format!("waited {limit:?} in vain; the last state seen"));
-            }
+            Err(_) => {}
+        }
+        // A look that comes back at once is never cut off, so the clock is read as well.
+        if Instant::now() >= end {
+            let state = last.unwrap_or_else(|| anyhow!("the first look did not come back"));
+            return Err(state).with_context(|| format!("waited {limit:?} in vain; the last state seen"));
         }
         sleep(PAUSE.min(end.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_ends_and_tells_what_it_saw() {
+        let limit = Duration::from_millis(120);
+        let at_once = until(limit, || async { Err::<(), _>(anyhow!("still red")) }).await.unwrap_err();
+        assert!(format!("{at_once:#}").contains("still red"), "{at_once:#}");
+        let never = until(limit, std::future::pending::<anyhow::Result<()>>).await.unwrap_err();
+        assert!(format!("{never:#}").contains("did not come back"), "{never:#}");
     }
 }
