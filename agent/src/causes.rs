@@ -143,12 +143,7 @@ const REFUSALS: &[Refusal] = &[
     refusal("token_unknown", "the controller does not know this join token", NEW_TOKEN, Remedy::GiveUp),
     refusal("token_used", "the join token was used already, with another key", NEW_TOKEN, Remedy::GiveUp),
     refusal("token_expired", "the join token has expired", NEW_TOKEN, Remedy::GiveUp),
-    refusal(
-        "token_revoked",
-        "the join token was deleted before it was used",
-        NEW_TOKEN,
-        Remedy::GiveUp,
-    ),
+    refusal("token_revoked", "the join token was deleted before it was used", NEW_TOKEN, Remedy::GiveUp),
     refusal("token_malformed", "the controller cannot read this join token", NEW_TOKEN, Remedy::GiveUp),
     refusal(
         "token_wrong_network",
