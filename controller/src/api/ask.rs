@@ -132,7 +132,9 @@ async fn read(body: axum::body::Body) -> Result<Vec<u8>, Problem> {
     match collected {
         Err(_) => Err(Problem::too_slow()),
         Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
-        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => Err(Problem::too_large(BODY_MAX)),
+        Ok(Err(error)) if error.downcast_ref::<LengthLimitError>().is_some() => {
+            Err(Problem::too_large(BODY_MAX))
+        }
         Ok(Err(_)) => Err(Problem::malformed("the body broke off")),
     }
 }
@@ -170,7 +172,8 @@ fn unreadable(error: &serde_json::Error) -> Problem {
 fn field_fault(text: &str) -> Fault {
     let field = text.split('`').nth(1).unwrap_or_default().to_owned();
     let detail = text.split(" at line ").next().unwrap_or(text).to_owned();
-    let codes = [("unknown field", "unknown_field"), ("missing field", "missing"), ("duplicate field", "duplicate")];
+    let codes =
+        [("unknown field", "unknown_field"), ("missing field", "missing"), ("duplicate field", "duplicate")];
     match codes.into_iter().find(|(begin, _)| text.starts_with(begin)) {
         Some((_, code)) => Fault::new(field, code, detail),
         // Here the backticks hold a value or a type, not a field.
@@ -187,7 +190,8 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Filter<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let query: Query<T> = Query::try_from_uri(&parts.uri).map_err(|error| {
-            let text = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            let text =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
             Problem::invalid(vec![field_fault(&text)])
         })?;
         Ok(Self(query.0))
@@ -269,7 +273,10 @@ mod tests {
             name: String,
         }
         let fault = |text: &str| field_fault(&serde_json::from_str::<Asked>(text).unwrap_err().to_string());
-        assert_eq!((fault("{\"nam\":1}").field.as_str(), fault("{\"nam\":1}").code), ("nam", "unknown_field"));
+        assert_eq!(
+            (fault("{\"nam\":1}").field.as_str(), fault("{\"nam\":1}").code),
+            ("nam", "unknown_field")
+        );
         assert_eq!((fault("{}").field.as_str(), fault("{}").code), ("name", "missing"));
         assert_eq!(fault("{\"name\":\"a\",\"name\":\"b\"}").code, "duplicate");
         assert_eq!(fault("{\"name\":7}").code, "invalid");

@@ -26,7 +26,8 @@ pub(super) fn token(headers: &HeaderMap) -> Option<String> {
 /// The header that gives the browser its cookie.
 pub(super) fn set(token: &Secret, now: Time, expires_at: Time) -> Option<HeaderValue> {
     let seconds = (expires_at - now).whole_seconds().max(0);
-    let line = format!("{NAME}={}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={seconds}", token.expose());
+    let line =
+        format!("{NAME}={}; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age={seconds}", token.expose());
     let mut value = HeaderValue::from_str(&line).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -82,7 +82,8 @@ async fn resolve(app: &App, caller: &Caller, text: &str) -> Result<ClusterId, Pr
 fn last_event_id(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get("last-event-id") else { return Ok(None) };
     let number = value.to_str().ok().filter(|text| !text.is_empty()).and_then(|text| text.parse().ok());
-    let wrong = || Problem::invalid(vec![Fault::new("Last-Event-ID", "invalid", "must be the id of an event")]);
+    let wrong =
+        || Problem::invalid(vec![Fault::new("Last-Event-ID", "invalid", "must be the id of an event")]);
     number.map(Some).ok_or_else(wrong)
 }
 

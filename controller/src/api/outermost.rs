@@ -58,6 +58,8 @@ fn log(problem: &Problem, id: RequestId, method: &str, path: &str) {
         Some(error) => {
             tracing::error!(request_id = %id, method, path, status, code = problem.code, error, "request failed");
         }
-        None => tracing::debug!(request_id = %id, method, path, status, code = problem.code, "request refused"),
+        None => {
+            tracing::debug!(request_id = %id, method, path, status, code = problem.code, "request refused")
+        }
     }
 }

@@ -59,7 +59,15 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), next: None, retry_after: None, inner: None }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            next: None,
+            retry_after: None,
+            inner: None,
+        }
     }
 
     fn then(mut self, next: impl Into<String>) -> Self {
@@ -119,10 +127,7 @@ impl Problem {
 
     pub(super) fn internal(inner: impl Into<String>) -> Self {
         let detail = "the controller failed; its log has more under the request id";
-        Self {
-            inner: Some(inner.into()),
-            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
-        }
+        Self { inner: Some(inner.into()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail) }
     }
 
     /// The body, once the request id is known.
@@ -151,12 +156,8 @@ impl From<Error> for Problem {
             Error::NotFound(what) => {
                 Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no such {what}"))
             }
-            Error::Unauthenticated { code, reason } => {
-                Self { code, ..Self::not_signed_in(reason) }
-            }
-            Error::Denied { code, reason, next } => {
-                Self::new(StatusCode::FORBIDDEN, code, reason).then(next)
-            }
+            Error::Unauthenticated { code, reason } => Self { code, ..Self::not_signed_in(reason) },
+            Error::Denied { code, reason, next } => Self::new(StatusCode::FORBIDDEN, code, reason).then(next),
             Error::Conflict { code, reason } => Self::new(StatusCode::CONFLICT, code, reason),
             Error::Invalid(faults) => Self::invalid(faults),
             Error::TooMany { retry_after } => {
@@ -164,10 +165,9 @@ impl From<Error> for Problem {
                 let detail = "too many attempts from your address";
                 Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail) }
             }
-            Error::Unavailable(_) => Self {
-                inner: Some(chain(&error)),
-                ..Self::busy("the database cannot be used at the moment")
-            },
+            Error::Unavailable(_) => {
+                Self { inner: Some(chain(&error)), ..Self::busy("the database cannot be used at the moment") }
+            }
             Error::Internal { .. } => Self::internal(chain(&error)),
         }
     }

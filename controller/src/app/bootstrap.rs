@@ -7,6 +7,7 @@
 //! and the next start uses it. The other way round would leave data that nobody
 //! can open.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -206,8 +207,11 @@ impl Start<'_> {
         self.add_data_key(&installation, &kek, &mut data, INSTALLATION).await?;
         let (founding, new) = self.founding(&installation).await?;
         let org = founding.organisation.id;
-        self.add_data_key(&installation, &kek, &mut data, org.uuid()).await?;
-        let keys = self.authorities(&installation, data, org).await?;
+        let orgs = installation.organisations().await?;
+        for org in &orgs {
+            self.add_data_key(&installation, &kek, &mut data, org.uuid()).await?;
+        }
+        let keys = self.authorities(&installation, data, &orgs).await?;
         let signed_in = installation.setting(super::sessions::FIRST_SIGN_IN).await?.is_some();
         let tx = installation.into_org(&Caller::controller(org));
         if new {
@@ -292,7 +296,7 @@ impl Start<'_> {
         &self,
         installation: &Installation,
         data: DataKeys,
-        first: OrgId,
+        orgs: &[OrgId],
     ) -> Result<Keys, BootstrapError> {
         let mut shelf = Shelf {
             installation,
@@ -304,21 +308,15 @@ impl Start<'_> {
         };
         let root = shelf.root_certificate().await?;
         let servers = shelf.take(Purpose::Servers).await?;
-        let agents = shelf.take(Purpose::Agents(first.uuid())).await?;
-        let people = shelf.take(Purpose::People(first.uuid())).await?;
+        let (mut agents, mut people) = (HashMap::new(), HashMap::new());
+        for org in orgs {
+            agents.insert(*org, shelf.take(Purpose::Agents(org.uuid())).await?);
+            people.insert(*org, shelf.take(Purpose::People(org.uuid())).await?);
+        }
         let roots = Roots::new([root.clone()]).map_err(|e| AppError::internal("the root is broken", e))?;
         let pin = culvert_pki::pin::Pin::of_certificate(&root)
             .map_err(|e| AppError::internal("the root is broken", e))?;
-        Ok(Keys {
-            domain: self.config.domain.clone(),
-            root,
-            roots,
-            pin,
-            servers,
-            agents: [(first, agents)].into(),
-            people: [(first, people)].into(),
-            data,
-        })
+        Ok(Keys { domain: self.config.domain.clone(), root, roots, pin, servers, agents, people, data })
     }
 
     async fn first_code(&self, tx: &OrgTx, user: &User) -> Result<FirstSignIn, BootstrapError> {

@@ -176,6 +176,7 @@ impl App {
         let used = Use { at: now, from: asked.source, key: *key.pin().as_bytes(), agent };
         let caller = Caller::agent(org, agent);
         let tx = self.store().write(&caller).await?;
+        tx.hold_cluster(cluster.id).await?;
         if !tx.use_join_token(token.id, &used).await? {
             drop(tx);
             return self.lost_the_race(org, token, cluster, asked, key, now).await;

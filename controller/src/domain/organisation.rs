@@ -34,7 +34,7 @@ pub struct User {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
-    /// May look at everything but credentials of others, and use the gateway.
+    /// May look at everything, and use the gateway as a reader.
     Reader,
     /// May do everything.
     Admin,

@@ -34,6 +34,7 @@ impl<C: ConnectionTrait> Org<C> {
 impl OrgTx {
     /// Writes an attempt as it now is, and forgets the oldest of its cluster.
     pub async fn put_attempt(&self, attempt: &Attempt) -> Result<(), StoreError> {
+        self.hold_cluster(attempt.cluster).await?;
         let row = attempt::ActiveModel {
             id: Set(attempt.id.uuid()),
             org_id: Set(self.org),

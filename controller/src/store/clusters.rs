@@ -1,9 +1,9 @@
 //! Clusters.
 
-use sea_orm::sea_query::{Expr, LikeExpr};
+use sea_orm::sea_query::{Expr, LikeExpr, LockType};
 use sea_orm::{
-    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter, QueryOrder,
-    QuerySelect,
+    ActiveModelTrait, ActiveValue::Set, ColumnTrait, ConnectionTrait, EntityTrait, ExprTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 
 use super::convert::{from_json, json, moment, ms, optional_moment, text};
@@ -55,6 +55,19 @@ impl OrgTx {
             locked_at: Set(made.lock.as_ref().map(|l| ms(l.at))),
         };
         row.insert(&self.conn).await?;
+        Ok(())
+    }
+
+    /// Holds a cluster's row until the end of the transaction. Whoever changes more
+    /// than one row below a cluster holds it first, so that nobody waits for somebody
+    /// who waits for them.
+    pub async fn hold_cluster(&self, id: ClusterId) -> Result<(), StoreError> {
+        cluster::Entity::find()
+            .filter(cluster::Column::OrgId.eq(self.org))
+            .filter(cluster::Column::Id.eq(id.uuid()))
+            .lock(LockType::NoKeyUpdate)
+            .one(&self.conn)
+            .await?;
         Ok(())
     }
 

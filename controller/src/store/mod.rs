@@ -20,6 +20,9 @@
 //! - reading, deciding and writing without a condition in the write. With
 //!   PostgreSQL two transactions may read the same state; what must happen once is
 //!   an `UPDATE … WHERE` whose count of changed rows is looked at.
+//! - locking rows in another order than others do: first the cluster
+//!   ([`OrgTx::hold_cluster`]), then what is below it, and the audit last, whose
+//!   counter is the organisation's.
 //! - changing a released migration.
 
 mod agents;

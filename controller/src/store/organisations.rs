@@ -32,6 +32,13 @@ impl Installation {
         insert_user(&self.conn, org.id, &founding.user).await
     }
 
+    /// All organisations.
+    pub async fn organisations(&self) -> Result<Vec<OrgId>, StoreError> {
+        let rows =
+            organisation::Entity::find().order_by_asc(organisation::Column::Id).all(&self.conn).await?;
+        Ok(rows.into_iter().map(|row| row.id.into()).collect())
+    }
+
     /// The first organisation that was made, and its first user.
     pub async fn founding(&self) -> Result<Option<Founding>, StoreError> {
         let Some(row) =

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use culvert_controller::app::{AttemptKey, Enrolled, Redeem, Rejoin, TurnedAway};
 use culvert_controller::domain::{AgentState, Cause, ClusterRef, LightState, Outcome, Stage};
+use culvert_pki::csr;
 use culvert_pki::key::KeyPair;
 use culvert_pki::name::Identity;
 use culvert_pki::rejoin::Statement;
 use culvert_pki::token::JoinToken;
 use culvert_pki::verify::verify_peer;
-use culvert_pki::csr;
 use rustls::pki_types::CertificateDer;
 use serde_json::json;
 
@@ -130,7 +130,10 @@ async fn every_refusal_has_its_cause() {
     assert_eq!((turned.cause, turned.detail.as_str()), (Cause::ClockSkew, "6 minutes behind"));
     let rubbish = Site { csr: vec![0x30, 0x82, 0xff, 0xff], ..Site::new() };
     assert_eq!(cause(rubbish.redeem(&house, &token).await), Cause::CsrInvalid);
-    admin.json_with(axum::http::Method::PUT, "/clusters/plant/lock", json!({"message": "audit"}), &[]).await.ok(200);
+    admin
+        .json_with(axum::http::Method::PUT, "/clusters/plant/lock", json!({"message": "audit"}), &[])
+        .await
+        .ok(200);
     assert_eq!(cause(Site::new().redeem(&house, &token).await), Cause::Locked);
     admin.delete("/clusters/plant/lock").await.ok(204);
 
@@ -292,7 +295,8 @@ async fn admission_refuses_with_the_cause_and_remembers_it() {
     let site = Site::new();
     let enrolled = site.redeem(&house, &admin.join_token("plant").await).await.unwrap();
     let caller = house.caller().await;
-    let peer = verify_peer(&chain(&enrolled), house.app.roots(), house.app.domain(), house.hands.now()).unwrap();
+    let peer =
+        verify_peer(&chain(&enrolled), house.app.roots(), house.app.domain(), house.hands.now()).unwrap();
     let good = culvert_controller::app::Arrival {
         agent: culvert_controller::app::App::agent_key(caller.org(), enrolled.agent),
         serial: peer.serial.as_str(),
@@ -336,7 +340,8 @@ async fn attempts_tell_what_the_doors_saw() {
     let site = Site { attempt, ..Site::new() };
     site.redeem(&house, &token).await.unwrap();
     let shown = admin.get("/clusters/plant/diagnosis").await.ok(200);
-    let states: Vec<_> = shown["lights"].as_array().unwrap().iter().map(|l| l["state"].as_str().unwrap()).collect();
+    let states: Vec<_> =
+        shown["lights"].as_array().unwrap().iter().map(|l| l["state"].as_str().unwrap()).collect();
     assert_eq!(states, ["on", "on", "on", "on", "off", "off"], "{shown}");
     assert_eq!(shown["attempts"][0]["stage"], "identity");
     assert_eq!(shown["attempts"][0]["agent_version"], "0.1.0");

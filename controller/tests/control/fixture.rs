@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, Method, Request, StatusCode};
 use culvert_controller::app::{App, Clock, FirstSignIn};
 use culvert_controller::config::Config;
 use culvert_controller::domain::{
-    Caller, Credential, CredentialKind, Name, OrgId, Organisation, RequestId, Role, Session, SessionId, Time, User,
+    Caller, Credential, CredentialKind, OrgId, Organisation, RequestId, Role, Session, SessionId, Time, User,
     UserId,
 };
 use culvert_controller::store::{Founding, Store};
@@ -69,7 +69,8 @@ pub(crate) struct House {
     pub(crate) stop: CancellationToken,
     pub(crate) first: Option<FirstSignIn>,
     router: Router,
-    folder: TempDir,
+    url: String,
+    _folder: TempDir,
     _database: Option<postgres::Database>,
 }
 
@@ -84,22 +85,42 @@ impl House {
     pub(crate) async fn open(on: On) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = matches!(on, On::Postgres).then(postgres::Database::create);
-        let config = config(folder.path(), database.as_ref().map(postgres::Database::url));
+        let url = database.as_ref().map(postgres::Database::url);
+        let config = config(folder.path(), url.clone());
         let hands = Hands::new();
+        App::open(&config, None, hands.clock()).await.unwrap().app.close().await.unwrap();
+        // A second organisation; the next start makes what it needs.
+        let file = format!("sqlite://{}", config.data_dir.join("culvert.db").display());
+        let url = url.unwrap_or(file);
+        let store = Store::open(&url).await.unwrap();
+        let installation = store.installation().await.unwrap();
+        installation.found(&founding("elsewhere", hands.now())).await.unwrap();
+        installation.commit().await.unwrap();
+        store.close().await.unwrap();
         let opened = App::open(&config, None, hands.clock()).await.unwrap();
         let stop = CancellationToken::new();
         let router = culvert_controller::api::router(&opened.app, &config, stop.clone());
         let first = opened.first_sign_in;
-        Self { app: opened.app, hands, config, stop, first, router, folder, _database: database }
+        Self {
+            app: opened.app,
+            hands,
+            config,
+            stop,
+            first,
+            router,
+            url,
+            _folder: folder,
+            _database: database,
+        }
     }
 
     pub(crate) async fn sqlite() -> Self {
         Self::open(On::Sqlite).await
     }
 
-    /// The embedded database's URL, for a second pair of eyes.
-    pub(crate) fn url(&self) -> String {
-        format!("sqlite://{}", self.folder.path().join("data/culvert.db").display())
+    /// The store, for a second pair of eyes.
+    pub(crate) async fn store(&self) -> Store {
+        Store::open(&self.url).await.unwrap()
     }
 
     /// The code of the first start.
@@ -124,24 +145,15 @@ impl House {
         self.app.authenticate_bearer(admin.token.as_ref().unwrap(), here().ip()).await.unwrap()
     }
 
-    /// A session of another person: in the same organisation or in a new one.
+    /// A session of another person: in the first organisation or in the second.
     pub(crate) async fn person(&self, name: &str, role: Role, elsewhere: bool) -> Client<'_> {
-        let store = Store::open(&self.url()).await.unwrap();
+        let store = self.store().await;
         let now = self.hands.now();
         let user = User { id: UserId::generate(), name: name.parse().unwrap(), role, created_at: now };
-        let org = if elsewhere {
-            let organisation = Organisation { id: OrgId::generate(), name: name.parse::<Name>().unwrap(), created_at: now };
-            let installation = store.installation().await.unwrap();
-            installation.found(&Founding { organisation: organisation.clone(), user: user.clone() }).await.unwrap();
-            installation.commit().await.unwrap();
-            organisation.id
-        } else {
-            let org = self.caller().await.org();
-            let tx = store.write(&Caller::controller(org)).await.unwrap();
-            tx.add_user(&user).await.unwrap();
-            tx.commit().await.unwrap();
-            org
-        };
+        let org = store.organisations().await.unwrap()[usize::from(elsewhere)].id;
+        let tx = store.write(&Caller::controller(org)).await.unwrap();
+        tx.add_user(&user).await.unwrap();
+        tx.commit().await.unwrap();
         let token = BearerToken::generate_session().unwrap();
         let session = Session {
             id: SessionId::generate(),
@@ -228,7 +240,11 @@ impl Client<'_> {
         let response = self.open(request).await;
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
-        Answer { status: parts.status, headers: parts.headers, text: String::from_utf8(bytes.to_vec()).unwrap() }
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.to_vec()).unwrap(),
+        }
     }
 
     pub(crate) async fn open(&self, request: Request<Body>) -> axum::response::Response {
@@ -268,6 +284,14 @@ impl Client<'_> {
         let made = self.post(&path, serde_json::json!({})).await.ok(201);
         culvert_pki::token::JoinToken::parse(made["token"].as_str().unwrap()).unwrap()
     }
+}
+
+/// What an organisation begins with.
+fn founding(name: &str, now: Time) -> Founding {
+    let organisation = Organisation { id: OrgId::generate(), name: name.parse().unwrap(), created_at: now };
+    let user =
+        User { id: UserId::generate(), name: "admin".parse().unwrap(), role: Role::Admin, created_at: now };
+    Founding { organisation, user }
 }
 
 /// A caller who holds nothing but a name, for the store.

@@ -47,7 +47,10 @@ async fn a_change_is_felt_at_once_though_answers_are_remembered() {
     admin.json_with(Method::PUT, "/clusters/plant/lock", lock, &[]).await.ok(200);
     assert!(revocations.has_changed().unwrap());
     let refused = ask().await.unwrap_err();
-    assert!(matches!(&refused, Error::Denied { code: "locked", reason, .. } if reason.contains("audit")), "{refused:?}");
+    assert!(
+        matches!(&refused, Error::Denied { code: "locked", reason, .. } if reason.contains("audit")),
+        "{refused:?}"
+    );
     admin.delete("/clusters/plant/lock").await.ok(204);
     ask().await.unwrap();
     admin.delete("/clusters/plant").await.ok(204);
@@ -58,8 +61,10 @@ async fn a_change_is_felt_at_once_though_answers_are_remembered() {
 async fn a_live_stream_finds_out_that_its_caller_is_gone() {
     let house = House::sqlite().await;
     let admin = house.admin().await;
-    let made = admin.post("/api-tokens", json!({"name": "ci", "role": "reader", "ttl_seconds": 600})).await.ok(201);
-    let machine = house.app.authenticate_bearer(made["token"].as_str().unwrap(), [1, 2, 3, 4].into()).await.unwrap();
+    let made =
+        admin.post("/api-tokens", json!({"name": "ci", "role": "reader", "ttl_seconds": 600})).await.ok(201);
+    let machine =
+        house.app.authenticate_bearer(made["token"].as_str().unwrap(), [1, 2, 3, 4].into()).await.unwrap();
     house.app.recheck(&machine).await.unwrap();
     admin.delete(&format!("/api-tokens/{}", made["id"].as_str().unwrap())).await.ok(204);
     assert!(house.app.recheck(&machine).await.is_err());

@@ -62,7 +62,14 @@ impl Postgres {
         let data = folder.path().join("data");
         let initdb = bin.join("initdb");
         must(as_nobody(root, &initdb).arg("-D").arg(&data).args([
-            "-U", "culvert", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync",
+            "-U",
+            "culvert",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
         ]));
         let script = r#""$0" "$@" & pid=$!; cat >/dev/null; kill -INT "$pid"; wait "$pid""#;
         let mut shell = as_nobody(root, Path::new("/bin/sh"))

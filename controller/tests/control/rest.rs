@@ -43,7 +43,9 @@ async fn a_session_ends_by_itself() {
 async fn a_second_device_signs_in_with_a_code() {
     let house = House::sqlite().await;
     let admin = house.admin().await;
-    let made = admin.send(admin.request(Method::POST, "/sign-in-codes").body(axum::body::Body::empty()).unwrap()).await;
+    let made = admin
+        .send(admin.request(Method::POST, "/sign-in-codes").body(axum::body::Body::empty()).unwrap())
+        .await;
     let made = made.ok(201);
     house.hands.forward(60);
     house.anonymous().post("/sessions", json!({"code": made["code"]})).await.ok(201);
@@ -54,7 +56,10 @@ async fn guessing_codes_is_slow() {
     let house = House::sqlite().await;
     let nobody = house.anonymous();
     for _ in 0..10 {
-        assert_eq!(nobody.post("/sessions", json!({"code": "AAAA-AAAA-AAAA"})).await.refused(401), "code_unknown");
+        assert_eq!(
+            nobody.post("/sessions", json!({"code": "AAAA-AAAA-AAAA"})).await.refused(401),
+            "code_unknown"
+        );
     }
     let answer = nobody.post("/sessions", json!({"code": house.code()})).await;
     assert!(answer.headers.contains_key("retry-after"), "{answer:?}");
@@ -74,7 +79,10 @@ async fn clusters_are_made_found_listed_locked_and_deleted() {
         assert_eq!(admin.get(&format!("/clusters/{which}")).await.ok(200), made);
     }
     assert_eq!(admin.post("/clusters", json!({"name": "plant"})).await.refused(409), "name_taken");
-    let locked = admin.json_with(Method::PUT, "/clusters/plant/lock", json!({"message": " audit "}), &[]).await.ok(200);
+    let locked = admin
+        .json_with(Method::PUT, "/clusters/plant/lock", json!({"message": " audit "}), &[])
+        .await
+        .ok(200);
     assert_eq!((&locked["state"], &locked["lock"]["message"]), (&json!("locked"), &json!("audit")));
     assert_eq!(admin.get("/clusters?state=locked").await.ok(200)["items"][0]["name"], "plant");
     assert_eq!(admin.get("/clusters?state=pending").await.ok(200)["items"], json!([]));
@@ -128,7 +136,8 @@ async fn a_join_token_comes_with_its_command() {
     house.hands.forward(120);
     assert_eq!(admin.get("/clusters/plant/join-tokens").await.ok(200)["items"][0]["state"], "expired");
     let bad = admin.post("/clusters/plant/join-tokens", json!({"ttl_seconds": 1, "cidr": "x"})).await;
-    let fields: Vec<_> = bad.json()["errors"].as_array().unwrap().iter().map(|e| e["field"].clone()).collect();
+    let fields: Vec<_> =
+        bad.json()["errors"].as_array().unwrap().iter().map(|e| e["field"].clone()).collect();
     assert_eq!(fields, ["ttl_seconds", "cidr"]);
 }
 
@@ -137,7 +146,10 @@ async fn api_tokens_let_machines_in_until_revoked() {
     let house = House::sqlite().await;
     let admin = house.admin().await;
     let made = admin
-        .post("/api-tokens", json!({"name": "ci", "role": "reader", "ttl_seconds": 3600, "cidr": "192.0.2.0/24"}))
+        .post(
+            "/api-tokens",
+            json!({"name": "ci", "role": "reader", "ttl_seconds": 3600, "cidr": "192.0.2.0/24"}),
+        )
         .await
         .ok(201);
     let machine = house.with_token(made["token"].as_str().unwrap());
@@ -165,7 +177,8 @@ async fn a_person_gets_a_certificate_and_nothing_they_asked_for_beside() {
     let chain = pem::certificates_from_pem(made["certificate_pem"].as_str().unwrap()).unwrap();
     assert_eq!(chain.len(), 2);
     let peer =
-        culvert_pki::verify::verify_peer(&chain, house.app.roots(), house.app.domain(), house.hands.now()).unwrap();
+        culvert_pki::verify::verify_peer(&chain, house.app.roots(), house.app.domain(), house.hands.now())
+            .unwrap();
     assert_eq!(peer.key, key.pin());
     let caller = house.app.authenticate_certificate(&peer).await.unwrap();
     assert_eq!(caller.kubernetes_user(), "culvert:rita");
@@ -173,7 +186,10 @@ async fn a_person_gets_a_certificate_and_nothing_they_asked_for_beside() {
     house.hands.forward(601);
     assert!(house.app.authenticate_certificate(&peer).await.is_err());
     for (csr, ttl) in [("rubbish", 600), (request.as_str(), 3601)] {
-        assert_eq!(reader.post("/certificates", json!({"csr_pem": csr, "ttl_seconds": ttl})).await.refused(400), "invalid");
+        assert_eq!(
+            reader.post("/certificates", json!({"csr_pem": csr, "ttl_seconds": ttl})).await.refused(400),
+            "invalid"
+        );
     }
 }
 
@@ -189,7 +205,10 @@ async fn the_kubeconfig_leads_through_the_gateway_without_a_secret() {
     let id = made["id"].as_str().unwrap();
     assert_eq!(cluster["server"], format!("https://controller.example:8443/clusters/{id}"));
     assert_eq!(cluster["tls-server-name"], "kube.culvert.internal");
-    assert_eq!(config["users"][0]["user"]["exec"]["args"], json!(["kube", "credential", "--context", "work"]));
+    assert_eq!(
+        config["users"][0]["user"]["exec"]["args"],
+        json!(["kube", "credential", "--context", "work"])
+    );
     assert_eq!(admin.get("/clusters/plant/kubeconfig?exec=sh").await.refused(400), "invalid");
     assert_eq!(admin.get("/clusters/plant/kubeconfig?context=-x").await.refused(400), "invalid");
 }
@@ -244,7 +263,7 @@ async fn what_was_done_is_written_down_with_who_and_by_which_request() {
     let admin = house.admin().await;
     let answer = admin.post("/clusters", json!({"name": "plant"})).await;
     answer.ok(201);
-    let store = culvert_controller::store::Store::open(&house.url()).await.unwrap();
+    let store = house.store().await;
     let events = store.org(&house.caller().await).audit_events(50).await.unwrap();
     let made = events.iter().find(|e| e.act == "cluster.created").unwrap();
     assert_eq!((made.actor.0.as_str(), made.actor.2.as_str()), ("user", "admin"));

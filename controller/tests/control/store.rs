@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use culvert_controller::domain::join_token::Use;
 use culvert_controller::domain::{
-    Act, AgentId, Attempt, AttemptId, Caller, Cluster, ClusterId, ClusterRef, Facts, JoinToken, JoinTokenId, Labels,
-    Lock, OrgId, Organisation, Outcome, PageSize, Role, Session, SessionId, SignInCode, Stage, Time, User, UserId,
+    Act, AgentId, Attempt, AttemptId, Caller, Cluster, ClusterId, ClusterRef, Facts, JoinToken, JoinTokenId,
+    Labels, Lock, OrgId, Organisation, Outcome, PageSize, Role, Session, SessionId, SignInCode, Stage, Time,
+    User, UserId,
 };
 use culvert_controller::store::{
     Admitted, Founding, NewCertificate, NewEnrolment, OrgTx, Recalled, Store, StoreError,
@@ -34,9 +35,14 @@ impl Shelf {
 
     /// A new organisation with one user.
     async fn tenant(&self, name: &str) -> Caller {
-        let organisation = Organisation { id: OrgId::generate(), name: name.parse().unwrap(), created_at: at(0) };
-        let user =
-            User { id: UserId::generate(), name: "admin".parse().unwrap(), role: Role::Admin, created_at: at(0) };
+        let organisation =
+            Organisation { id: OrgId::generate(), name: name.parse().unwrap(), created_at: at(0) };
+        let user = User {
+            id: UserId::generate(),
+            name: "admin".parse().unwrap(),
+            role: Role::Admin,
+            created_at: at(0),
+        };
         let caller = Caller::controller(organisation.id);
         let installation = self.store.installation().await.unwrap();
         installation.found(&Founding { organisation, user }).await.unwrap();
@@ -234,7 +240,8 @@ async fn a_token_is_used_once_however_many_try(shelf: Shelf) {
             won.then_some(used)
         })
     });
-    let won: Vec<Use> = futures::future::join_all(tries).await.into_iter().filter_map(Result::unwrap).collect();
+    let won: Vec<Use> =
+        futures::future::join_all(tries).await.into_iter().filter_map(Result::unwrap).collect();
     assert_eq!(won.len(), 1);
     let found = shelf.store.org(&caller).join_token(cluster.id, join.id).await.unwrap().unwrap();
     assert_eq!(found.used, won.into_iter().next());
@@ -377,7 +384,10 @@ async fn a_code_works_once_and_in_time(shelf: Shelf) {
     let session = Session { id: SessionId::generate(), user: user.id, created_at: at(1), expires_at: at(50) };
     tx.add_session(&[2; 32], &session).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(shelf.store.session_by_hash(&[2; 32], at(49)).await.unwrap(), Some((caller.org(), session.clone())));
+    assert_eq!(
+        shelf.store.session_by_hash(&[2; 32], at(49)).await.unwrap(),
+        Some((caller.org(), session.clone()))
+    );
     assert_eq!(shelf.store.session_by_hash(&[2; 32], at(50)).await.unwrap(), None);
     assert_eq!(shelf.store.session_by_hash(&[3; 32], at(2)).await.unwrap(), None);
     let tx = shelf.write(&caller).await;
@@ -448,7 +458,8 @@ async fn the_sweep_forgets_what_is_over(shelf: Shelf) {
     let tx = shelf.write(&caller).await;
     let code = SignInCode { org: caller.org(), user: user.id, created_at: at(0), expires_at: at(900) };
     tx.add_code(&[1; 32], &code).await.unwrap();
-    let session = Session { id: SessionId::generate(), user: user.id, created_at: at(1), expires_at: at(900) };
+    let session =
+        Session { id: SessionId::generate(), user: user.id, created_at: at(1), expires_at: at(900) };
     tx.add_session(&[2; 32], &session).await.unwrap();
     tx.add_join_token(&[1; 32], &token(cluster.id, "fffffffffffff")).await.unwrap();
     assert!(tx.renew_agent(agent, &certificate(2)).await.unwrap());
@@ -462,5 +473,8 @@ async fn the_sweep_forgets_what_is_over(shelf: Shelf) {
     assert_eq!((swept.join_tokens, swept.certificates), (1, 1));
     let store = shelf.store.org(&caller);
     assert!(store.certificate_of(agent, 1).await.unwrap().is_none());
-    assert!(store.certificate_of(agent, 2).await.unwrap().is_some(), "the newest is what a return is proved with");
+    assert!(
+        store.certificate_of(agent, 2).await.unwrap().is_some(),
+        "the newest is what a return is proved with"
+    );
 }
