@@ -235,7 +235,8 @@ async fn rule_6_a_draining_agent_finishes_its_calls() {
         let cluster = old.cluster();
         tokio::spawn(async move { get(&cluster, "/").await.map_err(|error| error.to_string()) })
     };
-    let _new = Site::with(&hub, limits(), of(1), ok()).await;
+    // The next pod of a rolling update: another process with the same identity.
+    let _new = Site::with(&hub, limits(), of(2), ok()).await;
     assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap(), "ok", "a new call waits for the next one");
     go.send(()).await.unwrap();
     assert_eq!(timeout(PATIENCE, running.into_body().collect()).await.unwrap().unwrap().to_bytes(), "last");

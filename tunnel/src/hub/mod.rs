@@ -212,11 +212,14 @@ impl Hub {
         Ok(session)
     }
 
+    /// Tells a session that a newer one took over. One of the same process, or of
+    /// a process that said it is stopping, hands over: its calls run on.
     fn supersede(&self, old: &Session, new: &Session, same_instance: bool) {
         let source = new.source.to_string();
-        let message = proto::Superseded { by_epoch: new.epoch, same_instance, source };
+        let hand_over = same_instance || !old.queue.is_open();
+        let message = proto::Superseded { by_epoch: new.epoch, same_instance: hand_over, source };
         old.queue.close_with(Some(session::down(Kind::Superseded(message))));
-        if !same_instance {
+        if !hand_over {
             tracing::warn!(agent = %old.agent, old = %old.source, new = %new.source, "two processes hold one identity");
             self.emit(SessionEvent::Duplicate { agent: old.agent, old: old.source, new: new.source });
             old.abandon_all(Ended::Superseded { by_epoch: new.epoch });

@@ -353,9 +353,14 @@ impl<H: Handler> Control<H> {
         Ok(end.into_iter().fold(self.next_beat.min(silent), Instant::min))
     }
 
+    /// Goes towards the end; the first cause stays, the earliest deadline counts.
     fn leave(&mut self, why: Leaving, within: Option<Duration>) {
         let now = Instant::now();
-        self.leaving = Some((why, within.map(|within| now + within)));
+        let end = within.map(|within| now + within);
+        self.leaving = Some(match self.leaving.take() {
+            Some((first, before)) => (first, before.into_iter().chain(end).min()),
+            None => (why, end),
+        });
         self.timer.as_mut().reset(now);
     }
 

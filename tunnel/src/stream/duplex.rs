@@ -74,6 +74,14 @@ impl Duplex {
         }
     }
 
+    /// The connection ends: so does the call, unless all of it is here already.
+    pub(crate) fn end_unless_whole(&mut self) {
+        self.inbound.compact();
+        if !self.inbound.has_end() {
+            self.end(BodyError::Lost, Reason::CANCEL);
+        }
+    }
+
     /// Ends the call unless both directions have ended well.
     pub(crate) fn abandon(&mut self) {
         if !self.inbound.is_finished() || !self.outbound.is_ended() {

@@ -265,7 +265,7 @@ impl Inbound {
 
     /// Pulls waiting frames out of h2 and merges them, without giving credit.
     pub(crate) fn compact(&mut self) {
-        if self.end.is_some() || self.error.is_some() || !matches!(self.source, Source::Stream(_)) {
+        if self.end.is_some() || self.error.is_some() || matches!(self.source, Source::Closed) {
             return;
         }
         // The reader's own waker, so that it still hears of what comes later.
@@ -307,6 +307,11 @@ impl Inbound {
     /// Whether the `end` was read and everything before it taken.
     pub(crate) fn is_finished(&self) -> bool {
         self.end.is_some() && self.ready.is_empty()
+    }
+
+    /// Whether the `end` was read, with bytes before it that may still wait here.
+    pub(crate) fn has_end(&self) -> bool {
+        self.end.is_some()
     }
 
     /// Trailers, once, after the end.

@@ -98,7 +98,7 @@ impl Ledger {
         Registration { book: Arc::downgrade(&self.book), id }
     }
 
-    /// Ends every call of a group that is entered.
+    /// The connection of a group ends.
     pub(crate) fn end_group(&self, group: &Arc<Group>) {
         let all: Vec<WeakDuplex> = {
             let book = lock(&self.book);
@@ -106,7 +106,7 @@ impl Ledger {
             of_group.map(|entry| entry.duplex.clone()).collect()
         };
         for duplex in all.iter().filter_map(WeakDuplex::upgrade) {
-            duplex.lock().end(BodyError::Lost, Reason::CANCEL);
+            duplex.lock().end_unless_whole();
         }
     }
 
