@@ -5,6 +5,9 @@
 //! `NAME.values.yaml`, from which it came. `CULVERT_GEN=1`, which `make gen`
 //! sets, writes the renders instead of comparing them.
 
+// What serves a test fails as a test does.
+#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -141,6 +144,7 @@ fn lint_finds_nothing() {
 
 /// Each is refused, with words that say what to do and without the secret in it.
 #[test]
+#[allow(clippy::too_many_lines, reason = "it is a table")]
 fn wrong_values_are_refused_in_clear_words() {
     let token = "cvj1.aaaaaaaaaaaaa.c2VjcmV0";
     let cases = [
