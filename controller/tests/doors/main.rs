@@ -1,6 +1,8 @@
 //! A whole controller behind its real doors: enrolment over mTLS, kubectl's way through the
 //! gateway and the tunnel, and what each door refuses. The cluster's end is the tunnel's own
 //! link in front of a target that only pretends; the real Kubernetes is met elsewhere.
+// A test says what is wrong by stopping.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
 mod agent;
 mod world;
