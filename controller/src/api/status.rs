@@ -49,12 +49,12 @@ pub(super) struct FieldError {
 pub(super) struct Problem {
     pub(super) status: StatusCode,
     pub(super) code: &'static str,
-    pub(super) detail: String,
+    pub(super) detail: Box<str>,
     pub(super) errors: Vec<Fault>,
-    pub(super) next: Option<String>,
+    pub(super) next: Option<Box<str>>,
     pub(super) retry_after: Option<Duration>,
     /// The chain of causes at our end, for the log only.
-    pub(super) inner: Option<String>,
+    pub(super) inner: Option<Box<str>>,
 }
 
 impl Problem {
@@ -62,7 +62,7 @@ impl Problem {
         Self {
             status,
             code,
-            detail: detail.into(),
+            detail: detail.into().into(),
             errors: Vec::new(),
             next: None,
             retry_after: None,
@@ -71,7 +71,7 @@ impl Problem {
     }
 
     fn then(mut self, next: impl Into<String>) -> Self {
-        self.next = Some(next.into());
+        self.next = Some(next.into().into());
         self
     }
 
@@ -127,7 +127,10 @@ impl Problem {
 
     pub(super) fn internal(inner: impl Into<String>) -> Self {
         let detail = "the controller failed; its log has more under the request id";
-        Self { inner: Some(inner.into()), ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail) }
+        Self {
+            inner: Some(inner.into().into()),
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        }
     }
 
     /// The body, once the request id is known.
@@ -141,11 +144,11 @@ impl Problem {
             kind: format!("urn:culvert:problem:{}", self.code),
             title: self.status.canonical_reason().unwrap_or("Problem").to_owned(),
             status: self.status.as_u16(),
-            detail: self.detail.clone(),
+            detail: self.detail.to_string(),
             code: self.code.to_owned(),
             request_id,
             errors: self.errors.iter().map(error).collect(),
-            next: self.next.clone(),
+            next: self.next.as_deref().map(str::to_owned),
         }
     }
 }
@@ -165,9 +168,10 @@ impl From<Error> for Problem {
                 let detail = "too many attempts from your address";
                 Self { retry_after, ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", detail) }
             }
-            Error::Unavailable(_) => {
-                Self { inner: Some(chain(&error)), ..Self::busy("the database cannot be used at the moment") }
-            }
+            Error::Unavailable(_) => Self {
+                inner: Some(chain(&error).into()),
+                ..Self::busy("the database cannot be used at the moment")
+            },
             Error::Internal { .. } => Self::internal(chain(&error)),
         }
     }

@@ -30,7 +30,7 @@ impl Database {
         let server = server();
         let name = format!("t{}", uuid::Uuid::now_v7().simple());
         let folder = server.folder.path().display().to_string();
-        must(&mut Command::new(server.bin.join("createdb")).args(["-h", &folder, "-U", "culvert", &name]));
+        must(Command::new(server.bin.join("createdb")).args(["-h", &folder, "-U", "culvert", &name]));
         Self { server, name }
     }
 
