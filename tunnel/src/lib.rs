@@ -1,4 +1,56 @@
-//! Both ends of the tunnel.
+//! Both ends of the tunnel between an agent and its controller.
+//!
+//! The agent dials; then the controller asks and the agent answers. One HTTP/2
+//! connection carries it all: a `Control` stream on which calls are opened and
+//! cancelled, and one `Answer` stream for each call, started by the agent. The
+//! wire contract is `proto/culvert/tunnel/v1/tunnel.proto`, and it is plain gRPC:
+//! a generated client interoperates, a test says so.
+//!
+//! # Why it is built on `h2` and not on tonic
+//!
+//! The tunnel is judged by what happens under pressure, and there the layers above
+//! `h2` decide the wrong things. With our own framing
+//!
+//! - payload is handed on as it arrives, as slices of what was read, never
+//!   collected into messages and never copied into frames;
+//! - HTTP/2 credit goes back when the consumer takes bytes, so a slow reader slows
+//!   its own sender and nobody else;
+//! - an `Answer` that is complete leaves as one frame in one write;
+//! - what a dropped future must cause on the wire (a reset, a `Cancel`, nothing)
+//!   is decided here, for each state of a call.
+//!
+//! # Who runs where
+//!
+//! At the controller a connection is one task ([`Hub::serve`]): it drives HTTP/2,
+//! reads `Control`, writes what the bounded queue holds, watches the clock, and
+//! hands each `Answer` to the future that waits for it. A call has no task: the
+//! caller's own future reads the answer's stream. Only a request body that is
+//! longer than what rides in `Open` gets one. At the agent ([`Link`]) `Control`
+//! runs inside the connection's task, and each call is one task.
+//!
+//! # Mistakes a newcomer could make
+//!
+//! - **Waiting in a connection's task.** No dial, no database, no consumer, no
+//!   channel send is awaited there; admission is polled beside the rest.
+//! - **Shrinking the connection window.** It is 2³¹−1 so that an unread call never
+//!   stops another. What bounds memory instead is the reaper: it merges what
+//!   nobody takes (a frame inside h2 costs far more than 20 bytes of payload) and,
+//!   over a budget, ends the calls without progress for longest.
+//! - **Lowering h2's limits on resets.** Calls that end by a reset are everyday
+//!   business. With h2's defaults some twenty aborts in one read, or a thousand in
+//!   a connection's life, end the connection with every other call on it.
+//! - **Dropping a stream right after its last byte.** h2 then sends a reset behind
+//!   it, which can overtake the accept at the other end. The agent waits for the
+//!   controller's own end first, and the controller can read an answer whose
+//!   stream was reset after it was whole.
+//! - **Taking the end of a stream for the end of a body.** Only an `end` message
+//!   ends a direction; a stream that just stops was cut.
+//! - **Writing an error into a stream that has begun.** Abort it.
+//! - **Trusting a call id alone.** A call is looked up in the session of the very
+//!   connection its answer came on; identity and epoch are right by construction.
+//!   As `Control` is ordered, a `Cancel` never overtakes its `Open`, and an answer
+//!   that comes too late finds no call: no tombstones are needed.
+
 mod body;
 mod bridge;
 mod dial;

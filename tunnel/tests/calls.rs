@@ -19,7 +19,9 @@ fn options() -> CallOptions {
     CallOptions { request_id: "req_1".into(), ..CallOptions::default() }
 }
 
-fn upload(body: mpsc::Receiver<Bytes>) -> StreamBody<impl futures::Stream<Item = Result<http_body::Frame<Bytes>, String>>> {
+fn upload(
+    body: mpsc::Receiver<Bytes>,
+) -> StreamBody<impl futures::Stream<Item = Result<http_body::Frame<Bytes>, String>>> {
     let mut body = body;
     let frames = futures::stream::poll_fn(move |cx| body.poll_recv(cx));
     StreamBody::new(futures::StreamExt::map(frames, |data| Ok(http_body::Frame::data(data))))
@@ -33,7 +35,8 @@ async fn a_small_call_carries_all_it_should() {
         assert_eq!(call.caller.user, "culvert:ada");
         let (parts, body) = call.request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let mut response = http::Response::new(Full::new(body).map_err(|never| match never {}).boxed_unsync());
+        let mut response =
+            http::Response::new(Full::new(body).map_err(|never| match never {}).boxed_unsync());
         *response.status_mut() = http::StatusCode::CREATED;
         let seen = format!("{} {} {:?}", parts.method, parts.uri, parts.headers.get("x-a"));
         response.headers_mut().insert("x-seen", seen.parse().unwrap());
@@ -42,7 +45,10 @@ async fn a_small_call_carries_all_it_should() {
     }))
     .await;
     let caller = culvert_proto::tunnel::v1::Caller { user: "culvert:ada".into(), ..Default::default() };
-    let request = http::Request::post("https://cluster/api/v1?x=%20").header("x-a", "1").body("hello".to_owned()).unwrap();
+    let request = http::Request::post("https://cluster/api/v1?x=%20")
+        .header("x-a", "1")
+        .body("hello".to_owned())
+        .unwrap();
     let response = site.cluster().with_caller(caller).call(request, options()).await.unwrap();
     assert_eq!(response.status(), 201);
     assert_eq!(response.headers()["x-seen"], "POST /api/v1?x=%20 Some(\"1\")");
@@ -111,21 +117,32 @@ async fn trailers_pass_both_ways() {
     let site = Site::new(Does(|call: culvert_tunnel::Call| async move {
         let trailers = call.request.into_body().collect().await.unwrap().trailers().cloned().unwrap();
         let body = Full::new(Bytes::from_static(b"x")).with_trailers(async move { Some(Ok(trailers)) });
-        Ok(Reply::Http(http::Response::new(body.map_err(|never: std::convert::Infallible| match never {}).boxed_unsync())))
+        Ok(Reply::Http(http::Response::new(
+            body.map_err(|never: std::convert::Infallible| match never {}).boxed_unsync(),
+        )))
     }))
     .await;
     let trailers: http::HeaderMap = [("a".parse().unwrap(), "1".parse().unwrap())].into_iter().collect();
     let sent = trailers.clone();
     let body = Full::new(Bytes::from_static(b"up")).with_trailers(async move { Some(Ok(sent)) });
-    let response = site.cluster().call(http::Request::post("/").body(body).unwrap(), options()).await.unwrap();
+    let response =
+        site.cluster().call(http::Request::post("/").body(body).unwrap(), options()).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().trailers(), Some(&trailers));
 }
 
 #[tokio::test]
 async fn a_failure_of_the_agent_is_told_as_one() {
-    let site = Site::new(Does(|_| async { Err(Failure::new(FailureCode::Denied, "the policy forbids it")) })).await;
-    let error = site.cluster().call(http::Request::get("/").body(String::new()).unwrap(), options()).await.unwrap_err();
-    assert!(matches!(&error, CallError::Failure(failure) if failure.code == FailureCode::Denied), "{error:?}");
+    let site =
+        Site::new(Does(|_| async { Err(Failure::new(FailureCode::Denied, "the policy forbids it")) })).await;
+    let error = site
+        .cluster()
+        .call(http::Request::get("/").body(String::new()).unwrap(), options())
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(&error, CallError::Failure(failure) if failure.code == FailureCode::Denied),
+        "{error:?}"
+    );
     assert_eq!(error.to_string(), "the policy forbids it");
 }
 
@@ -160,7 +177,9 @@ async fn rule_1_over_the_limit_the_agent_rejects_at_once() {
     let calls: Vec<_> = (0..3)
         .map(|_| {
             let cluster = site.cluster();
-            tokio::spawn(async move { cluster.call(http::Request::get("/").body(String::new()).unwrap(), options()).await })
+            tokio::spawn(async move {
+                cluster.call(http::Request::get("/").body(String::new()).unwrap(), options()).await
+            })
         })
         .collect();
     alive.until(3).await;
@@ -286,7 +305,9 @@ async fn rule_3_aborting_an_upload_aborts_it_at_the_agent() {
     .await;
     let (send, body) = mpsc::channel(1);
     let cluster = site.cluster();
-    let call = tokio::spawn(async move { cluster.call(http::Request::put("/").body(upload(body)).unwrap(), options()).await });
+    let call = tokio::spawn(async move {
+        cluster.call(http::Request::put("/").body(upload(body)).unwrap(), options()).await
+    });
     for _ in 0..10 {
         send.send(pattern(50_000)).await.unwrap();
     }
@@ -346,7 +367,8 @@ async fn rule_10_an_early_response_passes_while_the_upload_goes_on() {
     .await;
     let (send, body) = mpsc::channel(1);
     let request = http::Request::post("/").body(upload(body)).unwrap();
-    let mut response = timeout(PATIENCE, site.cluster().call(request, options())).await.expect("head before body").unwrap();
+    let mut response =
+        timeout(PATIENCE, site.cluster().call(request, options())).await.expect("head before body").unwrap();
     for at in 0..20_u8 {
         send.send(vec![at; 1000].into()).await.unwrap();
         let frame = timeout(PATIENCE, response.body_mut().frame()).await.expect("an echo").unwrap().unwrap();
@@ -359,30 +381,40 @@ async fn rule_10_an_early_response_passes_while_the_upload_goes_on() {
 #[tokio::test]
 async fn rule_10_a_refusal_while_uploading_reaches_the_caller_and_stops_the_upload() {
     let site = Site::new(Does(|_| async {
-        let mut response = http::Response::new(Full::new(Bytes::from_static(b"no")).map_err(|never| match never {}).boxed_unsync());
+        let mut response = http::Response::new(
+            Full::new(Bytes::from_static(b"no")).map_err(|never| match never {}).boxed_unsync(),
+        );
         *response.status_mut() = http::StatusCode::PAYLOAD_TOO_LARGE;
         Ok(Reply::Http(response))
     }))
     .await;
     let (send, body) = mpsc::channel(1);
     let cluster = site.cluster();
-    let call = tokio::spawn(async move { cluster.call(http::Request::put("/").body(upload(body)).unwrap(), options()).await });
+    let call = tokio::spawn(async move {
+        cluster.call(http::Request::put("/").body(upload(body)).unwrap(), options()).await
+    });
     // It uploads until nobody takes it any more.
-    timeout(PATIENCE, async { while send.send(pattern(100_000)).await.is_ok() {} }).await.expect("the upload is stopped");
+    timeout(PATIENCE, async { while send.send(pattern(100_000)).await.is_ok() {} })
+        .await
+        .expect("the upload is stopped");
     let response = call.await.unwrap().unwrap();
     assert_eq!(response.status(), 413);
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
 }
 
 /// Upgrades to an echo that begins with a greeting, and says `bye` after the end.
-fn echo() -> Does<impl Fn(culvert_tunnel::Call) -> futures::future::BoxFuture<'static, Result<Reply, Failure>> + Clone> {
+fn echo()
+-> Does<impl Fn(culvert_tunnel::Call) -> futures::future::BoxFuture<'static, Result<Reply, Failure>> + Clone>
+{
     Does(|call: culvert_tunnel::Call| {
         futures::FutureExt::boxed(async move {
             if call.kind == Kind::Http {
                 return say("plain");
             }
             if call.request.uri().path() == "/refuse" {
-                let mut response = http::Response::new(Full::new(Bytes::from_static(b"why")).map_err(|never| match never {}).boxed_unsync());
+                let mut response = http::Response::new(
+                    Full::new(Bytes::from_static(b"why")).map_err(|never| match never {}).boxed_unsync(),
+                );
                 *response.status_mut() = http::StatusCode::FORBIDDEN;
                 return Ok(Reply::Http(response));
             }
@@ -444,7 +476,8 @@ async fn rule_10_upgrades_pass_as_bytes() {
 #[tokio::test]
 async fn rule_10_a_refused_upgrade_shows_its_real_status() {
     let site = Site::new(echo()).await;
-    let request = http::Request::post("/refuse").header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
+    let request =
+        http::Request::post("/refuse").header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
     let mut response = site.cluster().call(request.body(String::new()).unwrap(), options()).await.unwrap();
     assert_eq!(response.status(), 403);
     assert!(Upgraded::take(&mut response).is_none());
@@ -513,9 +546,15 @@ async fn an_agent_that_dies_fails_its_calls_at_once() {
         }
     }))
     .await;
-    let begun = site.cluster().call(http::Request::get("/begun").body(String::new()).unwrap(), options()).await.unwrap();
+    let begun = site
+        .cluster()
+        .call(http::Request::get("/begun").body(String::new()).unwrap(), options())
+        .await
+        .unwrap();
     let cluster = site.cluster();
-    let waiting = tokio::spawn(async move { cluster.call(http::Request::get("/").body(String::new()).unwrap(), options()).await });
+    let waiting = tokio::spawn(async move {
+        cluster.call(http::Request::get("/").body(String::new()).unwrap(), options()).await
+    });
     alive.until(2).await;
     site.agent.abort();
     let error = timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap_err();
@@ -537,7 +576,9 @@ async fn two_hundred_aborted_transfers_leave_nothing() {
             tokio::spawn(async move {
                 let _guard = guard;
                 let mut upload = call.request.into_body();
-                while feed.send(pattern(60_000)).await.is_ok() && matches!(upload.frame().await, Some(Ok(_))) {}
+                while feed.send(pattern(60_000)).await.is_ok() && matches!(upload.frame().await, Some(Ok(_)))
+                {
+                }
             });
             Ok(Reply::Http(response))
         }
@@ -571,20 +612,30 @@ async fn a_call_to_an_agent_that_is_away_waits_and_then_says_so() {
     let quick = CallOptions { wait_for_agent: Duration::from_millis(50), ..options() };
     let error = cluster.call(http::Request::get("/").body(String::new()).unwrap(), quick).await.unwrap_err();
     assert!(matches!(error, CallError::NotConnected { since: None }), "{error:?}");
-    let waiting = tokio::spawn(async move { cluster.call(http::Request::get("/").body(String::new()).unwrap(), options()).await });
+    let waiting = tokio::spawn(async move {
+        cluster.call(http::Request::get("/").body(String::new()).unwrap(), options()).await
+    });
     tokio::task::yield_now().await;
     let site = Site::with(&hub, limits(), hello(), Does(|_| async { say("here") })).await;
     assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap().status(), 200);
     site.agent.abort();
     timeout(PATIENCE, site.served).await.unwrap().unwrap();
     let quick = CallOptions { wait_for_agent: Duration::ZERO, ..options() };
-    let error = hub.cluster(key()).call(http::Request::get("/").body(String::new()).unwrap(), quick).await.unwrap_err();
+    let error = hub
+        .cluster(key())
+        .call(http::Request::get("/").body(String::new()).unwrap(), quick)
+        .await
+        .unwrap_err();
     assert!(matches!(error, CallError::NotConnected { since: Some(_) }), "{error:?}");
 }
 
 #[tokio::test]
 async fn a_request_that_cannot_be_understood_is_rejected() {
     let site = Site::new(Does(|_| async { say("") })).await;
-    let error = site.cluster().call(http::Request::options("*").body(String::new()).unwrap(), options()).await.unwrap_err();
+    let error = site
+        .cluster()
+        .call(http::Request::options("*").body(String::new()).unwrap(), options())
+        .await
+        .unwrap_err();
     assert!(matches!(error, CallError::Rejected { reason: RejectReason::Malformed, .. }), "{error:?}");
 }

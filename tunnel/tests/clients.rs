@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 /// A tiny API server: a list, a watch, and an exec by an upgrade.
-async fn api_server(request: http::Request<hyper::body::Incoming>) -> Result<http::Response<Full<Bytes>>, Infallible> {
+async fn api_server(
+    request: http::Request<hyper::body::Incoming>,
+) -> Result<http::Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
     let query = request.uri().query().unwrap_or_default().to_owned();
     let json = |text: &str| http::Response::new(Full::new(Bytes::from(text.to_owned())));
@@ -51,12 +53,15 @@ async fn api_server(request: http::Request<hyper::body::Incoming>) -> Result<htt
             .body(Full::default())
             .unwrap()
     } else if query.contains("watch=true") {
-        json("{\"type\":\"ADDED\",\"object\":{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"}}}\n")
+        json(
+            "{\"type\":\"ADDED\",\"object\":{\"apiVersion\":\"v1\",\"kind\":\"ConfigMap\",\"metadata\":{\"name\":\"a\",\"resourceVersion\":\"1\"}}}\n",
+        )
     } else {
-        json(r#"{"apiVersion":"v1","kind":"ConfigMapList","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#)
+        json(
+            r#"{"apiVersion":"v1","kind":"ConfigMapList","metadata":{"resourceVersion":"1"},"items":[{"metadata":{"name":"a"}},{"metadata":{"name":"b"}}]}"#,
+        )
     })
 }
-
 
 /// RFC 6455's answer to a key.
 fn accept(key: &[u8]) -> String {
@@ -75,7 +80,8 @@ async fn forward(call: Call) -> Result<Reply, Failure> {
             .serve_connection(TokioIo::new(far), hyper::service::service_fn(api_server))
             .with_upgrades(),
     );
-    let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near)).await.map_err(fail)?;
+    let (mut send, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(near)).await.map_err(fail)?;
     tokio::spawn(connection.with_upgrades());
     let mut response = send.send_request(call.request).await.map_err(fail)?;
     if call.kind == Kind::Upgrade && response.status() == 101 {
@@ -95,7 +101,10 @@ async fn kubes_client_works_unmodified() {
     assert_eq!(names, ["a", "b"]);
     let watch = timeout(PATIENCE, maps.watch(&WatchParams::default(), "0")).await.unwrap().unwrap();
     let events: Vec<_> = timeout(PATIENCE, futures::StreamExt::collect(watch)).await.unwrap();
-    assert!(matches!(&events[..], [Ok(WatchEvent::Added(map))] if map.metadata.name.as_deref() == Some("a")), "{events:?}");
+    assert!(
+        matches!(&events[..], [Ok(WatchEvent::Added(map))] if map.metadata.name.as_deref() == Some("a")),
+        "{events:?}"
+    );
     let pods: Api<Pod> = Api::default_namespaced(client);
     let params = AttachParams::default().stderr(false);
     let mut exec = timeout(PATIENCE, pods.exec("p", ["true"], &params)).await.unwrap().unwrap();
@@ -122,7 +131,11 @@ async fn hypers_upgrade_carries_bytes_and_half_close() {
     }))
     .await;
     let cluster = site.cluster().with_options(CallOptions::default());
-    let request = http::Request::get("/").header("connection", "upgrade").header("upgrade", "x").body(String::new()).unwrap();
+    let request = http::Request::get("/")
+        .header("connection", "upgrade")
+        .header("upgrade", "x")
+        .body(String::new())
+        .unwrap();
     let mut response = timeout(PATIENCE, cluster.oneshot(request)).await.unwrap().unwrap();
     let mut io = TokioIo::new(timeout(PATIENCE, hyper::upgrade::on(&mut response)).await.unwrap().unwrap());
     let data = pattern(1 << 20);
@@ -148,19 +161,30 @@ impl Enrolment for Desk {
         self.0.lock().unwrap().push(request.extensions().get::<Peer>().copied());
         let asked = request.into_inner();
         if asked.token_id == "bad" {
-            let refusal = culvert_tunnel::Refusal::new(culvert_tunnel::RefusalCode::ClockSkew, "the clock is off");
+            let refusal =
+                culvert_tunnel::Refusal::new(culvert_tunnel::RefusalCode::ClockSkew, "the clock is off");
             return Err(refusal.to_status());
         }
         let certificate = enrolment::Certificate { chain: vec![asked.csr], ..Default::default() };
-        let response = enrolment::EnrolResponse { certificate: Some(certificate), cluster_id: "cls_1".into(), ..Default::default() };
+        let response = enrolment::EnrolResponse {
+            certificate: Some(certificate),
+            cluster_id: "cls_1".into(),
+            ..Default::default()
+        };
         Ok(tonic::Response::new(response))
     }
 
-    async fn renew(&self, _: tonic::Request<enrolment::RenewRequest>) -> Result<tonic::Response<enrolment::RenewResponse>, tonic::Status> {
+    async fn renew(
+        &self,
+        _: tonic::Request<enrolment::RenewRequest>,
+    ) -> Result<tonic::Response<enrolment::RenewResponse>, tonic::Status> {
         Err(tonic::Status::unimplemented("not here"))
     }
 
-    async fn rejoin(&self, _: tonic::Request<enrolment::RejoinRequest>) -> Result<tonic::Response<enrolment::RejoinResponse>, tonic::Status> {
+    async fn rejoin(
+        &self,
+        _: tonic::Request<enrolment::RejoinRequest>,
+    ) -> Result<tonic::Response<enrolment::RejoinResponse>, tonic::Status> {
         Err(tonic::Status::unimplemented("not here"))
     }
 }
@@ -172,16 +196,21 @@ async fn other_services_share_the_connection() {
     let (near, far) = tokio::io::duplex(64 << 10);
     let hub = Hub::new("replica".into(), limits());
     let nobody = Peer { agent: None, ..peer() };
-    let served = tokio::spawn(async move { hub.serve(near, nobody, Open(0), routes, CancellationToken::new()).await });
+    let served =
+        tokio::spawn(async move { hub.serve(near, nobody, Open(0), routes, CancellationToken::new()).await });
     let link = Link::start(far, limits()).await.unwrap();
-    let mut client = EnrolmentClient::with_origin(link.channel(), "https://agents.culvert.internal".parse().unwrap());
+    let mut client =
+        EnrolmentClient::with_origin(link.channel(), "https://agents.culvert.internal".parse().unwrap());
     // Longer than a window, so that credit must flow both ways.
     let csr = pattern(3 << 20);
     let request = enrolment::EnrolRequest { csr: csr.clone(), ..Default::default() };
     let response = timeout(PATIENCE, client.enrol(request)).await.unwrap().unwrap().into_inner();
     assert_eq!(response.certificate.unwrap().chain, [csr]);
     assert_eq!(*desk.0.lock().unwrap(), [Some(nobody)]);
-    let status = client.enrol(enrolment::EnrolRequest { token_id: "bad".into(), ..Default::default() }).await.unwrap_err();
+    let status = client
+        .enrol(enrolment::EnrolRequest { token_id: "bad".into(), ..Default::default() })
+        .await
+        .unwrap_err();
     let refusal = culvert_tunnel::Refusal::from_status(&status).unwrap();
     assert_eq!(refusal.code, culvert_tunnel::RefusalCode::ClockSkew);
     let status = client.renew(enrolment::RenewRequest::default()).await.unwrap_err();

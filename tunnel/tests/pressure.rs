@@ -16,7 +16,9 @@ fn request(path: &str) -> http::Request<String> {
 
 /// `/small`: an answer at once. `/watch`: one event, and then silence. `/bulk`:
 /// bytes without end. `/chatty`: 50,000 chunks of 20 bytes, each by itself.
-fn handler() -> Does<impl Fn(Call) -> futures::future::BoxFuture<'static, Result<Reply, culvert_tunnel::Failure>> + Clone> {
+fn handler()
+-> Does<impl Fn(Call) -> futures::future::BoxFuture<'static, Result<Reply, culvert_tunnel::Failure>> + Clone>
+{
     Does(|call: Call| {
         futures::FutureExt::boxed(async move {
             let path = call.request.uri().path().to_owned();
@@ -56,7 +58,10 @@ async fn begin(site: &Site, path: &str) -> http::Response<culvert_tunnel::Body> 
 
 async fn fast_calls(site: &Site, count: usize) {
     for _ in 0..count {
-        assert_eq!(timeout(Duration::from_secs(5), site.get("/small")).await.expect("not stalled").unwrap(), "small");
+        assert_eq!(
+            timeout(Duration::from_secs(5), site.get("/small")).await.expect("not stalled").unwrap(),
+            "small"
+        );
     }
 }
 
@@ -73,7 +78,14 @@ async fn rule_4_a_stalled_reader_does_not_stall_others() {
     let mut reading = begin(&site, "/bulk").await;
     let mut seen = 0;
     while seen < 8 << 20 {
-        seen += timeout(PATIENCE, reading.body_mut().frame()).await.unwrap().unwrap().unwrap().into_data().unwrap().len();
+        seen += timeout(PATIENCE, reading.body_mut().frame())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap()
+            .len();
     }
     drop((stalled, more, reading));
     site.until_open_calls(0).await;
@@ -131,7 +143,10 @@ async fn three_hundred_watches_leave_room_for_another_call() {
     let mut watches = Vec::new();
     for _ in 0..300 {
         let mut watch = begin(&site, "/watch").await;
-        assert_eq!(timeout(PATIENCE, watch.body_mut().frame()).await.unwrap().unwrap().unwrap().into_data().unwrap(), "event");
+        assert_eq!(
+            timeout(PATIENCE, watch.body_mut().frame()).await.unwrap().unwrap().unwrap().into_data().unwrap(),
+            "event"
+        );
         watches.push(watch);
     }
     fast_calls(&site, 20).await;
@@ -145,11 +160,21 @@ async fn rule_4_the_reaper_ends_the_calls_without_progress_and_no_other() {
     let tight = Limits { connection_budget: 3 << 20, ..limits() };
     let hub = Hub::new("replica".into(), tight.clone());
     let site = Site::with(&hub, limits(), hello(), handler()).await;
-    let stalled = [begin(&site, "/bulk").await, begin(&site, "/bulk").await, begin(&site, "/bulk").await, begin(&site, "/bulk").await, begin(&site, "/bulk").await];
+    let stalled = [
+        begin(&site, "/bulk").await,
+        begin(&site, "/bulk").await,
+        begin(&site, "/bulk").await,
+        begin(&site, "/bulk").await,
+        begin(&site, "/bulk").await,
+    ];
     let mut healthy = begin(&site, "/bulk").await;
     let begun = tokio::time::Instant::now();
     while hub.session(key()).unwrap().reaped == 0 {
-        timeout(PATIENCE, healthy.body_mut().frame()).await.unwrap().unwrap().expect("who reads is not ended");
+        timeout(PATIENCE, healthy.body_mut().frame())
+            .await
+            .unwrap()
+            .unwrap()
+            .expect("who reads is not ended");
         assert!(begun.elapsed() < PATIENCE, "nothing was reaped: {:?}", hub.session(key()));
     }
     let reaped = hub.session(key()).unwrap().reaped;
@@ -200,7 +225,9 @@ async fn rule_4_the_agents_reaper_ends_an_upload_that_nobody_reads() {
     let upload = |_: usize| {
         let cluster = site.cluster();
         let body = http_body_util::Full::new(pattern(4 << 20));
-        tokio::spawn(async move { cluster.call(http::Request::put("/").body(body).unwrap(), CallOptions::default()).await })
+        tokio::spawn(async move {
+            cluster.call(http::Request::put("/").body(body).unwrap(), CallOptions::default()).await
+        })
     };
     let uploads: Vec<_> = (0..3).map(upload).collect();
     let ended = futures::future::select_all(uploads);
@@ -232,7 +259,14 @@ async fn nine_hundred_stalled_calls_and_a_bulk_one_beside_them() {
     let mut bulk = begin(&site, "/bulk").await;
     let mut seen = 0;
     while seen < 4 << 20 {
-        seen += timeout(PATIENCE, bulk.body_mut().frame()).await.unwrap().unwrap().unwrap().into_data().unwrap().len();
+        seen += timeout(PATIENCE, bulk.body_mut().frame())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap()
+            .into_data()
+            .unwrap()
+            .len();
     }
     fast_calls(&site, 20).await;
 }

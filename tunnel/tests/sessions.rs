@@ -28,7 +28,8 @@ fn of(instance: u8) -> proto::Hello {
     proto::Hello { instance: vec![instance; 16].into(), ..hello() }
 }
 
-fn ok() -> Does<impl Fn(culvert_tunnel::Call) -> std::future::Ready<Result<Reply, culvert_tunnel::Failure>> + Clone> {
+fn ok()
+-> Does<impl Fn(culvert_tunnel::Call) -> std::future::Ready<Result<Reply, culvert_tunnel::Failure>> + Clone> {
     Does(|_| std::future::ready(say("ok")))
 }
 
@@ -40,7 +41,15 @@ async fn begin_stream(site: &Site) -> http::Response<culvert_tunnel::Body> {
     response
 }
 
-fn streams() -> (mpsc::Sender<()>, Does<impl Fn(culvert_tunnel::Call) -> futures::future::BoxFuture<'static, Result<Reply, culvert_tunnel::Failure>> + Clone>) {
+fn streams() -> (
+    mpsc::Sender<()>,
+    Does<
+        impl Fn(
+            culvert_tunnel::Call,
+        ) -> futures::future::BoxFuture<'static, Result<Reply, culvert_tunnel::Failure>>
+        + Clone,
+    >,
+) {
     let (go, gone) = mpsc::channel::<()>(1);
     let gone = std::sync::Arc::new(tokio::sync::Mutex::new(gone));
     let handler = Does(move |_| {
@@ -119,7 +128,8 @@ async fn rule_9_another_process_takes_over_and_the_old_calls_are_cut() {
     assert_eq!(end, LinkEnd::Superseded { same_instance: false, from: "192.0.2.1:1000".into() });
     assert_eq!(timeout(PATIENCE, old.served).await.unwrap().unwrap(), Ended::Superseded { by_epoch: 2 });
     assert_eq!(new.get("/").await.unwrap(), "ok");
-    let told = std::iter::from_fn(|| events.try_recv().ok()).any(|event| matches!(event, SessionEvent::Duplicate { .. }));
+    let told = std::iter::from_fn(|| events.try_recv().ok())
+        .any(|event| matches!(event, SessionEvent::Duplicate { .. }));
     assert!(told, "it is told");
 }
 
@@ -146,10 +156,16 @@ impl Admission for No {
     }
 }
 
-async fn link(hub: &Hub, peer: Peer, admission: impl Admission, limits: Limits) -> (Link, tokio::task::JoinHandle<Ended>) {
+async fn link(
+    hub: &Hub,
+    peer: Peer,
+    admission: impl Admission,
+    limits: Limits,
+) -> (Link, tokio::task::JoinHandle<Ended>) {
     let (near, far) = tokio::io::duplex(256 << 10);
     let hub = hub.clone();
-    let served = tokio::spawn(async move { hub.serve(near, peer, admission, none(), CancellationToken::new()).await });
+    let served =
+        tokio::spawn(async move { hub.serve(near, peer, admission, none(), CancellationToken::new()).await });
     (Link::start(far, limits).await.unwrap(), served)
 }
 
@@ -170,7 +186,10 @@ async fn a_refusal_reaches_the_agent_with_its_cause() {
     assert_eq!(timeout(PATIENCE, served).await.unwrap().unwrap(), Ended::Refused(want));
     let (nobody, _served) = link(&hub, Peer { agent: None, ..peer() }, Open(0), limits()).await;
     let end = run(&nobody, hello()).await;
-    assert!(matches!(&end, LinkEnd::Refused(refusal) if refusal.code == RefusalCode::Unauthenticated), "{end:?}");
+    assert!(
+        matches!(&end, LinkEnd::Refused(refusal) if refusal.code == RefusalCode::Unauthenticated),
+        "{end:?}"
+    );
     let (broken, _served) = link(&hub, peer(), Open(0), limits()).await;
     let end = run(&broken, proto::Hello { instance: Bytes::from_static(b"short"), ..hello() }).await;
     assert!(matches!(&end, LinkEnd::Refused(refusal) if refusal.code == RefusalCode::Protocol), "{end:?}");
@@ -215,7 +234,8 @@ async fn rule_6_a_draining_controller_loses_no_call_that_can_end() {
     });
     assert!(matches!(signal.await.unwrap(), Some(Signal::Drain { .. })));
     let quick = CallOptions { wait_for_agent: Duration::ZERO, ..CallOptions::default() };
-    let error = site.cluster().call(http::Request::get("/").body(String::new()).unwrap(), quick).await.unwrap_err();
+    let error =
+        site.cluster().call(http::Request::get("/").body(String::new()).unwrap(), quick).await.unwrap_err();
     assert!(matches!(error, CallError::NotConnected { .. }), "no new call: {error:?}");
     assert!(!site.served.is_finished());
     go.send(()).await.unwrap();
@@ -237,7 +257,11 @@ async fn rule_6_a_draining_agent_finishes_its_calls() {
     };
     // The next pod of a rolling update: another process with the same identity.
     let _new = Site::with(&hub, limits(), of(2), ok()).await;
-    assert_eq!(timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap(), "ok", "a new call waits for the next one");
+    assert_eq!(
+        timeout(PATIENCE, waiting).await.unwrap().unwrap().unwrap(),
+        "ok",
+        "a new call waits for the next one"
+    );
     go.send(()).await.unwrap();
     assert_eq!(timeout(PATIENCE, running.into_body().collect()).await.unwrap().unwrap().to_bytes(), "last");
     assert_eq!(timeout(PATIENCE, old.agent).await.unwrap().unwrap(), LinkEnd::Stopped);
@@ -245,11 +269,8 @@ async fn rule_6_a_draining_agent_finishes_its_calls() {
 
 #[tokio::test]
 async fn rule_7_a_silent_agent_and_a_silent_controller_are_given_up() {
-    let quick = Limits {
-        heartbeat: Duration::from_millis(100),
-        ping_idle: Duration::from_secs(60),
-        ..limits()
-    };
+    let quick =
+        Limits { heartbeat: Duration::from_millis(100), ping_idle: Duration::from_secs(60), ..limits() };
     let hub = Hub::new("replica".into(), quick.clone());
     // The pipe is held in the middle, and at some moment nothing passes any more.
     let (near, near_held) = tokio::io::duplex(64 << 10);
@@ -281,7 +302,8 @@ async fn rule_7_a_silent_agent_and_a_silent_controller_are_given_up() {
 
 #[tokio::test]
 async fn rule_7_a_dead_peer_is_found_by_ping_before_any_session() {
-    let quick = Limits { ping_idle: Duration::from_millis(50), ping_timeout: Duration::from_millis(50), ..limits() };
+    let quick =
+        Limits { ping_idle: Duration::from_millis(50), ping_timeout: Duration::from_millis(50), ..limits() };
     let (near, _far) = tokio::io::duplex(64 << 10);
     // The other end takes bytes and answers none.
     let link = Link::start(near, quick).await.unwrap();
@@ -308,7 +330,8 @@ async fn a_connection_without_a_session_ends_when_idle() {
 
 /// Control by tonic's generated client, Answer with whatever headers and messages.
 async fn tonic_agent(link: &Link) -> (mpsc::Sender<proto::ControlUp>, tonic::Streaming<proto::ControlDown>) {
-    let mut client = TunnelClient::with_origin(link.channel(), "https://agents.culvert.internal".parse().unwrap());
+    let mut client =
+        TunnelClient::with_origin(link.channel(), "https://agents.culvert.internal".parse().unwrap());
     let (say, mut said) = mpsc::channel(16);
     let said = futures::stream::poll_fn(move |cx| said.poll_recv(cx));
     say.send(proto::ControlUp { kind: Some(Up::Hello(hello())) }).await.unwrap();
@@ -340,7 +363,8 @@ async fn a_generated_client_interoperates() {
     let up = |kind| proto::AnswerUp { kind: Some(kind) };
     let head = proto::Head { status: 200, ..Default::default() };
     answer.send(up(proto::answer_up::Kind::Head(head))).await.unwrap();
-    let mut client = TunnelClient::with_origin(link.channel(), "https://agents.culvert.internal".parse().unwrap());
+    let mut client =
+        TunnelClient::with_origin(link.channel(), "https://agents.culvert.internal".parse().unwrap());
     let mut body = timeout(PATIENCE, client.answer(request)).await.unwrap().unwrap().into_inner();
     let mut seen = open.body.len();
     loop {
@@ -365,7 +389,8 @@ async fn rule_9_answers_to_unknown_calls_are_reset_and_harm_nobody() {
     let (_say, mut down) = tonic_agent(&link).await;
     timeout(PATIENCE, down.message()).await.unwrap().unwrap().unwrap();
     for at in 0..2000_u32 {
-        let mut client = TunnelClient::with_origin(link.channel(), "https://agents.culvert.internal".parse().unwrap());
+        let mut client =
+            TunnelClient::with_origin(link.channel(), "https://agents.culvert.internal".parse().unwrap());
         let mut request = tonic::Request::new(futures::stream::pending());
         let id = if at % 3 == 0 { "nonsense".to_owned() } else { format!("{at:032x}") };
         request.metadata_mut().insert("culvert-call", id.parse().unwrap());
@@ -393,7 +418,8 @@ async fn an_answer_of_another_agent_is_not_taken() {
     let mut request = tonic::Request::new(futures::stream::pending());
     let id: String = open.call_id.iter().map(|byte| format!("{byte:02x}")).collect();
     request.metadata_mut().insert("culvert-call", id.parse().unwrap());
-    let mut client = TunnelClient::with_origin(thief.channel(), "https://agents.culvert.internal".parse().unwrap());
+    let mut client =
+        TunnelClient::with_origin(thief.channel(), "https://agents.culvert.internal".parse().unwrap());
     timeout(PATIENCE, client.answer(request)).await.unwrap().expect_err("reset");
     assert!(!call.is_finished());
     assert_eq!(hub.counts().unknown_answers, 1);

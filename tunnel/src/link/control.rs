@@ -426,7 +426,10 @@ impl<H: Handler> Control<H> {
             match self.up.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_))) => {}
                 // The stream down tells why it ended.
-                Poll::Ready(_) => return Ok(self.waiting.clear()),
+                Poll::Ready(_) => {
+                    self.waiting.clear();
+                    return Ok(());
+                }
                 Poll::Pending if self.waiting.len() > MAX_UP => {
                     return Err(lost("the controller takes no message"));
                 }

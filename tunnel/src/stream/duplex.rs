@@ -37,7 +37,13 @@ pub(crate) struct Usage {
 
 impl SharedDuplex {
     pub(crate) fn new(inbound: Inbound, outbound: Outbound) -> Self {
-        Self(Arc::new(Mutex::new(Duplex { inbound, outbound, ended: None, writer: None, reader_gone: false })))
+        Self(Arc::new(Mutex::new(Duplex {
+            inbound,
+            outbound,
+            ended: None,
+            writer: None,
+            reader_gone: false,
+        })))
     }
 
     /// A panic while it was held left at worst one call in disorder, which the

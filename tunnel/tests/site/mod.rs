@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use culvert_proto::tunnel::v1 as proto;
 use culvert_tunnel::{
-    Admission, Admitted, AgentKey, BoxError, Call, CallOptions, Cluster, Ended, Failure, Handler, Hub, Limits, Link,
-    LinkEnd, Peer, Refusal, Reply, Signal,
+    Admission, Admitted, AgentKey, BoxError, Call, CallOptions, Cluster, Ended, Failure, Handler, Hub,
+    Limits, Link, LinkEnd, Peer, Refusal, Reply, Signal,
 };
 use http_body_util::{BodyExt as _, Full};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -117,7 +117,14 @@ impl Site {
         Self::over(hub, near, far, limits, hello, handler).await
     }
 
-    pub async fn over<H, A, B>(hub: &Hub, near: A, far: B, limits: Limits, hello: proto::Hello, handler: H) -> Self
+    pub async fn over<H, A, B>(
+        hub: &Hub,
+        near: A,
+        far: B,
+        limits: Limits,
+        hello: proto::Hello,
+        handler: H,
+    ) -> Self
     where
         H: Handler,
         A: AsyncRead + AsyncWrite + Unpin + Send + 'static,
