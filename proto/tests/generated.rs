@@ -1,6 +1,8 @@
 //! The committed generated code is what the contract generates today.
 //! With `CULVERT_GEN=1`, which `make gen` sets, it is written instead.
 
+#![allow(clippy::expect_used)]
+
 use std::path::{Path, PathBuf};
 
 const CONTRACTS: [&str; 2] =
