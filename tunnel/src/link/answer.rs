@@ -94,8 +94,8 @@ pub(super) async fn answer<H: Handler>(session: Arc<Session>, parsed: Parsed, ha
         let inbound = Inbound::new(Source::Response(response), Side::Agent, session.limits.max_head);
         let duplex = SharedDuplex::new(inbound, outbound);
         let _registration = session.ledger.register(&duplex, &session.group);
-        let call =
-            if call.kind == Kind::Http { with_body(call, first, &duplex, &session.limits) } else { call };
+        let has_reader = call.kind == Kind::Http;
+        let call = if has_reader { with_body(call, first, &duplex, &session.limits) } else { call };
         let aborted = poll_fn(|cx| duplex.lock().poll_aborted(cx));
         let result = tokio::select! {
             biased;
@@ -103,6 +103,10 @@ pub(super) async fn answer<H: Handler>(session: Arc<Session>, parsed: Parsed, ha
             result = handled(&handler, call) => result,
         };
         if reply(&session, &duplex, result, whole).await {
+            if !has_reader {
+                // Whatever was to be read of an upgrade has been, or never will be.
+                duplex.lock().release_reader();
+            }
             poll_fn(|cx| duplex.lock().poll_settled(cx)).await;
         }
     }
