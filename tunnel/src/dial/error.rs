@@ -52,7 +52,7 @@ pub enum DialError {
         status: u16,
     },
     /// The proxy asks for credentials, or refused the ones it got.
-    #[error("the proxy wants credentials that it takes (status 407)")]
+    #[error("the proxy wants credentials that it takes")]
     ProxyAuth,
     /// TLS with the proxy failed.
     #[error("TLS with the proxy failed")]

@@ -136,7 +136,8 @@ fn judge(answer: &[u8], end: usize) -> Result<(), DialError> {
     match status(answer) {
         Some(200..=299) if answer.len() == end => Ok(()),
         Some(200..=299) => Err(DialError::ProxyBroken("bytes came before the connection was used".into())),
-        Some(407) => Err(DialError::ProxyAuth),
+        // 407 is the standard's; some proxies, tinyproxy among them, say 401 to a wrong password.
+        Some(401 | 407) => Err(DialError::ProxyAuth),
         Some(status) => Err(DialError::ProxyRefused { status }),
         None => Err(DialError::ProxyBroken("it does not speak HTTP/1".into())),
     }
@@ -166,6 +167,7 @@ mod tests {
         assert!(ask("HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n").is_ok());
         assert!(ask("HTTP/1.0 200\r\n\r\n").is_ok());
         assert!(matches!(ask("HTTP/1.1 407 Who\r\n\r\n"), Err(DialError::ProxyAuth)));
+        assert!(matches!(ask("HTTP/1.0 401 No\r\n\r\nbody"), Err(DialError::ProxyAuth)));
         assert!(matches!(ask("HTTP/1.1 403 No\r\n\r\nbody"), Err(DialError::ProxyRefused { status: 403 })));
         assert!(matches!(ask("HTTP/1.1 200 OK\r\n\r\nbody"), Err(DialError::ProxyBroken(_))));
         assert!(matches!(ask("SSH-2.0-x\r\n\r\n"), Err(DialError::ProxyBroken(_))));
