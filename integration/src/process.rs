@@ -189,7 +189,12 @@ impl Drop for Child {
 /// The same command, to be killed by the kernel when the thread ends that starts it.
 fn tied_to_this_process(end: Signal, command: &Command) -> Command {
     let mut tied = Command::new("setpriv");
-    tied.args(["--pdeathsig", end.name(), "--"]).arg(command.get_program()).args(command.get_args());
+    tied.args(["--pdeathsig", end.name()]);
+    // Who becomes another user loses the tie, so that setpriv has to do both, in its order.
+    if command.get_program() != tied.get_program() {
+        tied.arg("--").arg(command.get_program());
+    }
+    tied.args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => tied.env(name, value),
@@ -343,6 +348,27 @@ mod tests {
         let status = child.terminate(Duration::from_secs(10)).await.unwrap();
         assert_eq!(status.code(), Some(7));
         assert_eq!(std::fs::read_to_string(log).unwrap(), "ready\nbye\n");
+    }
+
+    #[test]
+    fn whoever_becomes_another_user_stays_tied() {
+        use std::os::unix::fs::MetadataExt;
+        use std::os::unix::process::ExitStatusExt;
+        let mut sleep = Command::new("sleep");
+        if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+            sleep = as_user(65534, "sleep");
+        }
+        let mut tied = tied_to_this_process(Signal::Kill, sleep.arg("600"));
+        // The thread is its parent, and ends once the program has begun.
+        let begun = std::thread::spawn(move || {
+            let child = tied.spawn().unwrap();
+            let name = format!("/proc/{}/comm", child.id());
+            while std::fs::read_to_string(&name).unwrap() != "sleep\n" {
+                std::thread::yield_now();
+            }
+            child
+        });
+        assert_eq!(begun.join().unwrap().wait().unwrap().signal(), Some(9));
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ impl ConnectProxy {
         let address = process::free_address(&host.to_string())?;
         let password = uuid::Uuid::new_v4().simple().to_string();
         let mut config = format!(
-            "User nobody\nGroup nogroup\nListen {host}\nPort {}\nTimeout 600\nMaxClients 200\nLogLevel Connect\n\
+            "Listen {host}\nPort {}\nTimeout 600\nMaxClients 200\nLogLevel Connect\n\
              DisableViaHeader Yes\nBasicAuth {} {password}\n",
             address.port(),
             Self::USER,
