@@ -41,7 +41,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Settings {
     /// Configuration file, TOML; see config.default.toml for its keys.
-    #[arg(long, value_name = "FILE", env = "CULVERT_CONFIG")]
+    #[arg(long, value_name = "FILE", env = "CULVERT_CONTROLLER_CONFIG")]
     config: Option<PathBuf>,
     /// Address and port to listen on [default: 127.0.0.1:8443]
     #[arg(long, value_name = "ADDRESS")]

@@ -368,8 +368,12 @@ mod tests {
     #[test]
     fn flags_overrule_environment_overrules_file() {
         let file = "listen = '127.0.0.1:1'\ndata_dir = '/file'\n[ops]\nlisten = '127.0.0.1:1'\n";
-        let env = [("CULVERT_LISTEN", "127.0.0.1:2"), ("CULVERT_OPS_LISTEN", "127.0.0.1:2"), ("HOME", "/")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let env = [
+            ("CULVERT_CONTROLLER_LISTEN", "127.0.0.1:2"),
+            ("CULVERT_CONTROLLER_OPS_LISTEN", "127.0.0.1:2"),
+            ("HOME", "/"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
         let config = Config::load(Some(file), env, &[("listen", "127.0.0.1:3".to_owned())]).unwrap();
         assert_eq!(config.listen.port(), 3);
         assert_eq!(config.ops_listen.port(), 2);
@@ -378,12 +382,15 @@ mod tests {
 
     #[test]
     fn the_environment_gives_numbers_and_lists() {
-        let env = [("CULVERT_LIMITS_HANDSHAKES", "7"), ("CULVERT_PUBLIC_NAMES", "a.example, 10.0.0.1")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let env = [
+            ("CULVERT_CONTROLLER_LIMITS_HANDSHAKES", "7"),
+            ("CULVERT_CONTROLLER_PUBLIC_NAMES", "a.example, 10.0.0.1"),
+        ]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()));
         let config = Config::load(None, env, &[]).unwrap();
         assert_eq!(config.limits.handshakes, 7);
         assert_eq!(config.public_names, ["a.example", "10.0.0.1"]);
-        let bad = [("CULVERT_LIMITS_HANDSHAKES".to_owned(), "many".to_owned())];
+        let bad = [("CULVERT_CONTROLLER_LIMITS_HANDSHAKES".to_owned(), "many".to_owned())];
         assert!(Config::load(None, bad, &[]).unwrap_err().to_string().contains("limits.handshakes"));
     }
 

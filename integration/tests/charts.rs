@@ -314,7 +314,11 @@ fn pods_hold_no_privilege() {
             assert!(security["capabilities"]["add"].is_null());
             assert!(container["resources"]["requests"]["memory"].is_string());
             // A secret in the environment is a secret in `kubectl describe`.
-            assert!(list(&container["env"]).iter().all(|variable| variable["name"] == "CULVERT_CONFIG"));
+            assert!(
+                list(&container["env"])
+                    .iter()
+                    .all(|variable| variable["name"] == "CULVERT_CONTROLLER_CONFIG")
+            );
         }
         let host_paths = list(&pod["volumes"]).iter().filter(|volume| !volume["hostPath"].is_null()).count();
         assert_eq!(host_paths, 0);

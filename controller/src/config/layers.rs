@@ -116,7 +116,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 fn variable(key: &str) -> String {
-    format!("CULVERT_{}", key.replace('.', "_").to_ascii_uppercase())
+    format!("CULVERT_CONTROLLER_{}", key.replace('.', "_").to_ascii_uppercase())
 }
 
 fn list(text: &str) -> Value {
