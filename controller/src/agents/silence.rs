@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use culvert_tunnel::BoxError;
 use futures::future::BoxFuture;
@@ -44,6 +45,11 @@ pub(crate) struct GrpcOnly<S> {
     used: Used,
 }
 
+/// How long a request may take to come and to be answered: as long as an agent waits. Whoever
+/// begins one and stops has proved nothing yet, and must not hold a connection for ever.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+const TOO_SLOW: &str = "the request did not come, or was not answered, in time";
+
 /// Said to whoever opens this door's name in a browser.
 pub(crate) const GRPC_ONLY: &str =
     "This name is for Culvert's agents, which speak gRPC. The API and the console are at another name.\n";
@@ -71,8 +77,13 @@ where
         let kind = request.headers().get(header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
         if kind.starts_with(b"application/grpc") {
             self.used.note(Use::Grpc);
-            let answer = self.inner.call(request);
-            return Box::pin(async { Ok(answer.await?) });
+            let answer = tokio::time::timeout(ANSWER_MAX, self.inner.call(request));
+            return Box::pin(async {
+                match answer.await {
+                    Ok(answer) => Ok(answer?),
+                    Err(_) => Ok(tonic::Status::deadline_exceeded(TOO_SLOW).into_http()),
+                }
+            });
         }
         self.used.note(Use::Http);
         Box::pin(async { Ok(not_grpc()) })
