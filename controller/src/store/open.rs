@@ -1,13 +1,15 @@
 //! Opening a database and bringing its schema up to date.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr,
-    SqliteTransactionMode, TransactionOptions, TransactionTrait,
+    RuntimeErr, SqliteTransactionMode, TransactionOptions, TransactionTrait,
 };
 use sea_orm_migration::MigratorTrait;
-use sqlx::sqlite::{SqliteJournalMode, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use thiserror::Error;
 
 use super::migration::Migrator;
@@ -45,7 +47,8 @@ impl Store {
     /// Opens the database at `url` and brings its schema up to date.
     pub async fn open(url: &str) -> Result<Self, OpenError> {
         let store = if url.starts_with("sqlite:") {
-            // The writer first: it makes the file and turns on the write-ahead log.
+            make_private(url)?;
+            // The writer first: it turns on the write-ahead log.
             let write = connect(sqlite(url, 1)).await?;
             Self { read: connect(sqlite(url, SQLITE_READERS)).await?, write }
         } else if url.starts_with("postgres:") || url.starts_with("postgresql:") {
@@ -90,6 +93,21 @@ impl Store {
         Migrator::up(&tx, None).await.map_err(migration_error)?;
         tx.commit().await.map_err(OpenError::Migrate)
     }
+}
+
+/// Makes the file of a SQLite database for the owner alone; SQLite itself would let everybody
+/// read it. The files that SQLite puts beside it get the same rights.
+fn make_private(url: &str) -> Result<(), OpenError> {
+    let failed = |what: String| OpenError::Connect(DbErr::Conn(RuntimeErr::Internal(what)));
+    let options: SqliteConnectOptions =
+        url.parse().map_err(|error: sqlx::Error| failed(error.to_string()))?;
+    let path = options.get_filename();
+    // A database in memory has a name of this form, and no file.
+    if path.to_string_lossy().starts_with("file:") {
+        return Ok(());
+    }
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    made.map(drop).map_err(|error| failed(format!("{}: {error}", path.display())))
 }
 
 fn migration_error(error: DbErr) -> OpenError {
