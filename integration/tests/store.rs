@@ -2,6 +2,7 @@
 //! key that does not fit is told apart from a database that is broken.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -175,6 +176,7 @@ async fn a_key_that_does_not_fit_is_told_and_harms_nothing() -> anyhow::Result<(
         ensure!(std::fs::read(stage.controller.path("culvert.db"))?.len() >= rows.len());
     }
     std::fs::write(&file, right)?;
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
     stage.controller.resume().await?;
     site.agent.connected(&stage.admin, &site.cluster).await?;
     site.agent.stop().await
@@ -183,7 +185,6 @@ async fn a_key_that_does_not_fit_is_told_and_harms_nothing() -> anyhow::Result<(
 /// Of tokens and codes only hashes lie there, of keys only sealed ones, and for the owner alone.
 #[tokio::test]
 async fn secrets_are_not_readable_where_they_lie() -> anyhow::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
     let stage = Stage::open().await?;
     let cluster = stage.admin.cluster_create("plant").await?;
     let join = stage.admin.join_token(&cluster).await?;
