@@ -107,8 +107,8 @@ causes! {
         "Too many attempts from this address.",
         "Wait a minute, then try again.";
     DuplicateIdentity "duplicate_identity":
-        "Another process with the same identity is connected.",
-        "Run one agent per cluster; remove the copy of its state.";
+        "Another process with the same identity took the connection over.",
+        "Normal once, when the agent is upgraded or moves to another node; if it comes again and again, find the second copy of the agent's state and remove it.";
     Standby "standby":
         "The agent waits in reserve while another with its identity is connected.",
         "Nothing to do, if you meant to run a second one in reserve.";
