@@ -16,6 +16,7 @@ use culvert_controller::domain::{
 };
 use culvert_controller::store::{Founding, Store};
 use culvert_pki::token::BearerToken;
+use culvert_tunnel::{Hub, Limits};
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -66,6 +67,7 @@ pub(crate) struct House {
     pub(crate) app: App,
     pub(crate) hands: Hands,
     pub(crate) config: Config,
+    pub(crate) hub: Hub,
     pub(crate) stop: CancellationToken,
     pub(crate) first: Option<FirstSignIn>,
     router: Router,
@@ -97,7 +99,8 @@ impl House {
         installation.found(&founding("elsewhere", hands.now())).await.unwrap();
         installation.commit().await.unwrap();
         store.close().await.unwrap();
-        let opened = App::open(&config, None, hands.clock()).await.unwrap();
+        let hub = Hub::new("replica".to_owned(), Limits::default());
+        let opened = App::open(&config, Some(hub.clone()), hands.clock()).await.unwrap();
         let stop = CancellationToken::new();
         let router = culvert_controller::api::router(&opened.app, &config, stop.clone());
         let first = opened.first_sign_in;
@@ -105,6 +108,7 @@ impl House {
             app: opened.app,
             hands,
             config,
+            hub,
             stop,
             first,
             router,

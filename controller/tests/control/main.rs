@@ -8,6 +8,7 @@ mod events;
 mod fixture;
 mod gateway;
 mod postgres;
+mod presence;
 mod requests;
 mod rest;
 mod store;
