@@ -1,4 +1,11 @@
 //! Calls through the tunnel: small and large, both ways, ended and aborted.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable
+)]
 
 mod site;
 
@@ -521,6 +528,15 @@ async fn an_oversized_head_is_refused_and_the_connection_lives() {
     .await;
     let error = site.get("/long").await.unwrap_err();
     assert!(error.to_string().contains("too long"), "{error}");
+    assert_eq!(site.get("/").await.unwrap(), "ok");
+}
+
+#[tokio::test]
+async fn an_oversized_request_head_is_refused_and_the_connection_lives() {
+    let site = Site::new(Does(|_| async { say("ok") })).await;
+    let request = http::Request::get("/").header("x", "v".repeat(400_000)).body(String::new()).unwrap();
+    let error = site.cluster().call(request, options()).await.unwrap_err();
+    assert!(matches!(error, CallError::Invalid(_)), "{error:?}");
     assert_eq!(site.get("/").await.unwrap(), "ok");
 }
 

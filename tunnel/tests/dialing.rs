@@ -1,4 +1,11 @@
 //! Dialling: straight, through proxies of both kinds, and every way it can fail.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable
+)]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,5 +1,12 @@
 //! Sessions: who may have one, which one counts, how one ends, and what a hostile
 //! or foreign agent can do.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unreachable
+)]
 
 mod site;
 
@@ -19,6 +26,9 @@ use site::{Does, Open, PATIENCE, Site, fed, get, hello, key, limits, none, peer,
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+/// What a handler does with a call.
+type Doing = futures::future::BoxFuture<'static, Result<Reply, culvert_tunnel::Failure>>;
 
 fn hub() -> Hub {
     Hub::new("replica".into(), limits())
@@ -41,15 +51,7 @@ async fn begin_stream(site: &Site) -> http::Response<culvert_tunnel::Body> {
     response
 }
 
-fn streams() -> (
-    mpsc::Sender<()>,
-    Does<
-        impl Fn(
-            culvert_tunnel::Call,
-        ) -> futures::future::BoxFuture<'static, Result<Reply, culvert_tunnel::Failure>>
-        + Clone,
-    >,
-) {
+fn streams() -> (mpsc::Sender<()>, Does<impl Fn(culvert_tunnel::Call) -> Doing + Clone>) {
     let (go, gone) = mpsc::channel::<()>(1);
     let gone = std::sync::Arc::new(tokio::sync::Mutex::new(gone));
     let handler = Does(move |_| {

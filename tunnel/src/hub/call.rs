@@ -127,6 +127,7 @@ async fn offer(
     wait: Duration,
 ) -> Result<Offered, CallError> {
     let give_up = Instant::now() + wait;
+    let limits = &hub.0.limits;
     let mut last = CallError::Lost;
     for _ in 0..OFFERS {
         let session = hub.wait_for(agent, give_up.saturating_duration_since(Instant::now())).await?;
@@ -137,6 +138,10 @@ async fn offer(
         let guard = CancelGuard { session: session.clone(), id };
         session.await_answer(id, Pending { tell, whole: open.body_end });
         let frame = framed(&mut open);
+        // The agent refuses a longer one, and with it the whole session.
+        if frame.len() > limits.max_head + limits.open_body {
+            return Err(CallError::Invalid("its head is too long"));
+        }
         match session.queue.push_open(frame) {
             Ok(()) => {}
             Err(refused) => {
