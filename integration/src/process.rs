@@ -1,12 +1,13 @@
 //! Programs as child processes: their log, their end, and the ways to end them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{LazyLock, OnceLock, mpsc};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, bail, ensure};
@@ -228,11 +229,25 @@ fn spawn_from_lasting_thread(command: Command) -> anyhow::Result<std::process::C
     Ok(spawned.recv().context("the thread that starts programs has ended")??)
 }
 
-/// A loopback or other local address whose port nobody listens on at the moment.
+/// A loopback or other local address whose port nobody listens on at the moment, and
+/// that this process has given to nobody else.
+///
+/// It is below the ports that the kernel hands out: one of those may become the source of
+/// somebody's connection before, or between two starts of, the program that shall listen.
 pub fn free_address(host: &str) -> anyhow::Result<SocketAddr> {
-    let listener =
-        std::net::TcpListener::bind((host, 0)).with_context(|| format!("cannot listen on {host}"))?;
-    Ok(listener.local_addr()?)
+    static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    for _ in 0..1000 {
+        let [high, low, ..] = *uuid::Uuid::new_v4().as_bytes();
+        // 20000 and above are those that the kit gives to API servers.
+        let port = 10_000 + u16::from_be_bytes([high, low]) % 10_000;
+        let free = std::net::TcpListener::bind((host, port));
+        if let Ok(listener) = free
+            && GIVEN.lock().unwrap_or_else(PoisonError::into_inner).insert(port)
+        {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port of {host} is free, or {host} is no address of this machine")
 }
 
 /// Waits until something accepts TCP connections there.
