@@ -73,7 +73,7 @@ impl Siege {
     }
 
     /// Everything works as before, and memory has come back.
-    async fn is_over(self, what: &str) -> anyhow::Result<()> {
+    async fn survived(self, what: &str) -> anyhow::Result<()> {
         self.serves_others().await.with_context(|| what.to_owned())?;
         let agent = self.stage.admin.agent_of(&self.site.cluster).await?;
         ensure!(agent["epoch"] == self.epoch, "{what}: the agent lost its connection: {agent}");
@@ -193,7 +193,7 @@ async fn noise_before_tls() -> anyhow::Result<()> {
     for ended in join_all(slow.into_iter().map(|stream| closed(stream, END))).await {
         ended?;
     }
-    siege.is_over("noise before TLS").await
+    siege.survived("noise before TLS").await
 }
 
 /// Requests that are no requests, with a word that the answer begins with, if there
@@ -264,7 +264,7 @@ async fn crooked_http() -> anyhow::Result<()> {
     for (number, ended) in ended.into_iter().enumerate() {
         ended.with_context(|| format!("slow client {number}"))?;
     }
-    siege.is_over("crooked HTTP").await
+    siege.survived("crooked HTTP").await
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn crooked_json() -> anyhow::Result<()> {
     }
     let clusters = admin.get("/clusters").await?.ok()?;
     ensure!(clusters["items"].as_array().map(Vec::len) == Some(1), "{clusters}");
-    siege.is_over("crooked JSON").await
+    siege.survived("crooked JSON").await
 }
 
 fn labels(count: usize) -> String {
@@ -349,7 +349,7 @@ async fn bodies_without_end() -> anyhow::Result<()> {
         let said = ended.context("a slow body")?;
         ensure!(!said.starts_with("HTTP/1.1 2"), "{said:?}");
     }
-    siege.is_over("bodies without end").await
+    siege.survived("bodies without end").await
 }
 
 #[tokio::test]
@@ -386,7 +386,7 @@ async fn crooked_http2() -> anyhow::Result<()> {
     // Neither preface nor frame, where strangers have no business to stay.
     let silent = siege.door("agents.culvert.internal", b"h2")?.open().await?;
     closed(silent, 2 * END).await.context("silence")?;
-    siege.is_over("crooked HTTP/2").await
+    siege.survived("crooked HTTP/2").await
 }
 
 /// One frame of HTTP/2.
@@ -491,7 +491,7 @@ async fn crooked_grpc() -> anyhow::Result<()> {
     for status in slow {
         ensure!(status.context("a slow message")?.as_deref() != Some("0"));
     }
-    siege.is_over("crooked gRPC").await
+    siege.survived("crooked gRPC").await
 }
 
 /// What needs no certificate at the gateway is little, and what is large is refused.
@@ -509,7 +509,7 @@ async fn large_requests_at_the_gateway() -> anyhow::Result<()> {
     let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "big" }, "data": { "a": data } });
     let answer = siege.gateway.post("/api/v1/namespaces/default/configmaps", &map).await?;
     ensure!(answer.status == StatusCode::PAYLOAD_TOO_LARGE, "{answer:?}");
-    siege.is_over("large requests").await
+    siege.survived("large requests").await
 }
 
 /// Every fault of a configuration is told at once, before anything is opened or made.
