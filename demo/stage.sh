@@ -3,12 +3,15 @@
 # and down, never run.
 . "$(dirname "${BASH_SOURCE[0]}")/../integration/kube/kit.sh"
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-work=$root/.work/demo
+# CULVERT_DEMO_FOLDER: another folder for a demo beside this one, on another port.
+work=$(realpath -m "${CULVERT_DEMO_FOLDER:-$root/.work/demo}")
 # For start, stop and alive of the kit.
 run=$work/run logs=$work/log
 # A Unix socket's path is short, so the cluster's folder must be.
 cluster=$work/kube
 [ ${#cluster} -le 80 ] || cluster=/tmp/culvert-demo-$(id -u)
+# What a demo would remove in the end has to be a demo's own.
+[ ! -e "$work" ] || [ -d "$run" ] || [ -z "$(ls -A "$work")" ] || fail "$work holds something else than a demo"
 programs=$root/target/$(rustc -vV | sed -n 's/^host: //p')/debug
 release=culvert-agent namespace=culvert-agent name=demo
 
