@@ -253,6 +253,7 @@ async fn rule_6_a_draining_agent_finishes_its_calls() {
     let old = Site::with(&hub, limits(), of(1), handler).await;
     let running = begin_stream(&old).await;
     old.stop_agent.cancel();
+    until("accepting", || (hub.session(key()).is_some_and(|session| session.accepting), false)).await;
     let waiting = {
         let cluster = old.cluster();
         tokio::spawn(async move { get(&cluster, "/").await.map_err(|error| error.to_string()) })

@@ -211,6 +211,7 @@ impl Session {
             connected_at: self.connected_at,
             last_heartbeat: self.connected_at + beat,
             fresh: self.is_fresh(),
+            accepting: self.queue.is_open(),
             rtt: (rtt > 0).then(|| Duration::from_micros(rtt)),
             clock_skew_ms: self.clock_skew_ms,
             open_calls: self.open_calls(),

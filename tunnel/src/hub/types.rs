@@ -77,6 +77,8 @@ pub struct SessionInfo {
     pub last_heartbeat: SystemTime,
     /// Whether that is less than two periods ago.
     pub fresh: bool,
+    /// Whether it takes new calls; not when either end is draining.
+    pub accepting: bool,
     /// Round trip of an HTTP/2 PING, when one was measured.
     pub rtt: Option<Duration>,
     /// The agent's clock minus the controller's when the session began, milliseconds.
