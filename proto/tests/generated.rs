@@ -5,8 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-const CONTRACTS: [&str; 2] =
-    ["culvert/tunnel/v1/tunnel.proto", "culvert/enrolment/v1/enrolment.proto"];
+const CONTRACTS: [&str; 2] = ["culvert/tunnel/v1/tunnel.proto", "culvert/enrolment/v1/enrolment.proto"];
 
 fn generate(into: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
