@@ -80,7 +80,7 @@ clean: ## Remove what was built in this tree; the user's cache stays
 # System packages, installed when that is allowed and else named.
 .PHONY: requires
 requires:
-	$(step) "system packages" integration/kube/requires $(if $(root),--node)
+	$(step) "system packages" integration/kube/requires $(if $(root),--stories)
 
 # The programs that images and stories run. With all targets, because the tests'
 # own dependencies would otherwise change features and have half of it built twice.
