@@ -57,7 +57,8 @@ async fn latencies(plane: &ControlPlane, stage: &Stage, enrolled: &Enrolled) -> 
         let (p50, p90, p99) = (times.quantile(0.5), times.quantile(0.9), times.quantile(0.99));
         println!("| {} | {} | {p50} | {p90} | {p99} |", target.name, times.len());
     }
-    let ratio = |share: f64, a: &mut Times, b: &mut Times| a.quantile(share) as f64 / b.quantile(share).max(1) as f64;
+    let ratio =
+        |share: f64, a: &mut Times, b: &mut Times| a.quantile(share) as f64 / b.quantile(share).max(1) as f64;
     println!(
         "| ratio | | {:.2} | {:.2} | {:.2} |\n| added | | {} | {} | {} |\n",
         ratio(0.5, through, direct),
@@ -108,7 +109,12 @@ async fn connections(mut stage: Stage, enrolled: &mut Enrolled, enrolment: Durat
 async fn connected(api: &Api, cluster: &str) -> anyhow::Result<()> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
-        let state = match tokio::time::timeout(Duration::from_secs(2), api.get(&format!("/clusters/{cluster}"))).await {
+        let state = match tokio::time::timeout(
+            Duration::from_secs(2),
+            api.get(&format!("/clusters/{cluster}")),
+        )
+        .await
+        {
             Ok(Ok(answer)) => answer.ok()?["state"].clone(),
             _ => Value::Null,
         };
@@ -127,14 +133,17 @@ fn direct(kubeconfig: &Path) -> anyhow::Result<Target> {
         Ok(String::from_utf8(BASE64_STANDARD.decode(at.as_str().context("not inlined")?)?)?)
     };
     let (cluster, user) = (&config["clusters"][0]["cluster"], &config["users"][0]["user"]);
-    let address = cluster["server"].as_str().and_then(|url| url.strip_prefix("https://")).context("server")?;
+    let address =
+        cluster["server"].as_str().and_then(|url| url.strip_prefix("https://")).context("server")?;
     let mut roots = rustls::RootCertStore::empty();
     for root in pem::certificates_from_pem(&decoded(&cluster["certificate-authority-data"])?)? {
         roots.add(root)?;
     }
     let chain = pem::certificates_from_pem(&decoded(&user["client-certificate-data"])?)?;
-    let key = rustls::pki_types::pem::PemObject::from_pem_slice(decoded(&user["client-key-data"])?.as_bytes())?;
-    let tls = rustls::ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
+    let key =
+        rustls::pki_types::pem::PemObject::from_pem_slice(decoded(&user["client-key-data"])?.as_bytes())?;
+    let tls =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_client_auth_cert(chain, key)?;
     Ok(Target {
         name: "mTLS straight to the API server",
         address: address.to_owned(),
@@ -168,5 +177,9 @@ fn machine() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    format!("{cores} cores,{}, Linux {}, all on loopback.", model.trim_start_matches([' ', '\t', ':']).replacen("", " ", 1), kernel.trim())
+    format!(
+        "{cores} cores,{}, Linux {}, all on loopback.",
+        model.trim_start_matches([' ', '\t', ':']).replacen("", " ", 1),
+        kernel.trim()
+    )
 }

@@ -1,17 +1,18 @@
 //! The place that Culvert is for: a network that lets nothing in, and out one port
 //! or one proxy. The agent enrols from inside and kubectl works from outside.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::ensure;
 use culvert_integration::agent::{Agent, Wrapper};
 use culvert_integration::controller::Controller;
-use culvert_integration::kube::ControlPlane;
+use culvert_integration::kube::{self, ControlPlane};
 use culvert_integration::process;
 use culvert_integration::proxy::{ConnectProxy, INSPECTOR, Interceptor};
 use culvert_integration::site::Site;
-use culvert_integration::stage::{Stage, agent_kubeconfig, succeeded};
+use culvert_integration::stage::{Stage, agent_kubeconfig};
 
 /// Runs a command in the site, for as long as the site lives.
 fn inside(site: &Site) -> Wrapper {
@@ -37,13 +38,24 @@ async fn stage(site: &Site, port: u16) -> anyhow::Result<Stage> {
     Ok(Stage { controller, admin })
 }
 
-/// What a person does from outside: reads, writes, and runs a watch for a while.
+/// kubectl outside the site, whose own API server it cannot dial.
+async fn outside(kubeconfig: &Path, arguments: &[&str]) -> anyhow::Result<String> {
+    let mut kubectl = Command::new(kube::programs().await?.join("kubectl"));
+    kubectl.args(arguments).env("KUBECONFIG", kubeconfig).env("HOME", kubeconfig.with_extension("home"));
+    for from_the_runner in ["HTTPS_PROXY", "https_proxy", "KUBECACHEDIR"] {
+        kubectl.env_remove(from_the_runner);
+    }
+    process::run(kubectl).await
+}
+
+/// What a person does from outside gives what the site's owner sees inside.
 async fn kubectl_works(stage: &Stage, plane: &ControlPlane, cluster: &str) -> anyhow::Result<()> {
     let kubeconfig = stage.person_kubeconfig(cluster, &stage.admin).await?;
-    succeeded(&plane.kubectl_as(&kubeconfig, &["create", "namespace", "from-outside"]).await?)?;
-    let direct = plane.kubectl(&["get", "namespaces", "-o", "name"]).await?;
-    let through = plane.kubectl_as(&kubeconfig, &["get", "namespaces", "-o", "name"]).await?;
-    ensure!(direct.stdout == through.stdout, "{direct:?} {through:?}");
+    let list = ["get", "namespaces", "-o", "name"];
+    ensure!(outside(&plane.admin(), &list).await.is_err(), "the API server is reached from outside");
+    outside(&kubeconfig, &["create", "namespace", "from-outside"]).await?;
+    let (direct, through) = (plane.get(&list).await?, outside(&kubeconfig, &list).await?);
+    ensure!(direct == through && through.contains("from-outside"), "{direct} {through}");
     Ok(())
 }
 
@@ -70,7 +82,8 @@ async fn port_443_alone_is_enough() -> anyhow::Result<()> {
     let stage = stage(&site, 443).await?;
     let record = stage.admin.cluster_create("behind-a-wall").await?;
     let token = stage.admin.join_token(&record).await?;
-    let agent = Agent::new(&stage.controller, &agent_kubeconfig(&plane).await?, &token)?.wrapped(inside(&site));
+    let agent =
+        Agent::new(&stage.controller, &agent_kubeconfig(&plane).await?, &token)?.wrapped(inside(&site));
     let enrolled = stage.enrol_as(record, agent).await?;
     kubectl_works(&stage, &plane, &enrolled.cluster).await?;
     site_is_shut(&site, &stage).await
@@ -85,7 +98,8 @@ async fn a_proxy_with_a_password_is_enough() -> anyhow::Result<()> {
     let proxy = ConnectProxy::start(site.gateway(), &[controller.address().port()]).await?;
     site.allow(proxy.address().port()).await?;
     let stage = Stage { admin: controller.admin().await?, controller };
-    let (record, kubeconfig) = (stage.admin.cluster_create("behind-a-proxy").await?, agent_kubeconfig(&plane).await?);
+    let (record, kubeconfig) =
+        (stage.admin.cluster_create("behind-a-proxy").await?, agent_kubeconfig(&plane).await?);
 
     // The wrong password first: the cause is named, and nothing is lost.
     let token = stage.admin.join_token(&record).await?;
@@ -96,7 +110,7 @@ async fn a_proxy_with_a_password_is_enough() -> anyhow::Result<()> {
         .flag("--proxy", format!("http://{}", proxy.address()))
         .flag("--proxy-credentials-file", credentials.to_string_lossy());
     agent.start()?;
-    agent.says("407", Duration::from_secs(20)).await?;
+    agent.names_cause("proxy_auth").await?;
     agent.stop().await?;
 
     std::fs::write(&credentials, format!("{}:{}", ConnectProxy::USER, proxy.password()))?;

@@ -38,7 +38,15 @@ async fn helm(cluster: &Cluster, namespace: &str, arguments: &[&str]) -> anyhow:
         Err(error) => {
             let pods = cluster.get(&["-n", namespace, "describe", "pods"]).await.unwrap_or_default();
             let logs = cluster
-                .get(&["-n", namespace, "logs", "--prefix", "--all-containers", "-l", "app.kubernetes.io/part-of=culvert"])
+                .get(&[
+                    "-n",
+                    namespace,
+                    "logs",
+                    "--prefix",
+                    "--all-containers",
+                    "-l",
+                    "app.kubernetes.io/part-of=culvert",
+                ])
                 .await
                 .unwrap_or_default();
             Err(error.context(format!("{pods}\n{logs}")))
@@ -118,7 +126,8 @@ async fn the_controllers_chart_serves_an_agent_inside() -> anyhow::Result<()> {
     let flags = image(cluster, "culvert-controller").await?;
     let (chart, service) = (chart("controller"), format!("controller-culvert-controller.{n}.svc"));
     let public = format!("publicAddress={service}:443");
-    let mut arguments = vec!["install", "controller", &chart, "--wait", "--timeout", "120s", "--set", &public];
+    let mut arguments =
+        vec!["install", "controller", &chart, "--wait", "--timeout", "120s", "--set", &public];
     arguments.extend(["--set", "persistence.size=1Gi,persistence.keep=false"]);
     arguments.extend(flags.iter().map(String::as_str));
     helm(cluster, n, &arguments).await?;
@@ -126,7 +135,17 @@ async fn the_controllers_chart_serves_an_agent_inside() -> anyhow::Result<()> {
     // The code of the first start is in the log, as the notes of the chart say; a new
     // one is made in the pod.
     let code = cluster
-        .get(&["-n", n, "exec", "deployment/controller-culvert-controller", "--", "/culvert-controller", "sign-in-code", "--config", "/etc/culvert/controller.toml"])
+        .get(&[
+            "-n",
+            n,
+            "exec",
+            "deployment/controller-culvert-controller",
+            "--",
+            "/culvert-controller",
+            "sign-in-code",
+            "--config",
+            "/etc/culvert/controller.toml",
+        ])
         .await?;
     let ip = cluster.get(&["-n", n, "get", "service", "-o", "jsonpath={.items[0].spec.clusterIP}"]).await?;
     let address = format!("{ip}:443").parse().context("the service's address")?;
@@ -140,11 +159,17 @@ async fn the_controllers_chart_serves_an_agent_inside() -> anyhow::Result<()> {
     // The volume outlives the pod: the same controller comes back.
     process::run(
         cluster
-            .client("kubectl", &cluster.admin(), &["-n", n, "delete", "pod", "-l", "app.kubernetes.io/name=culvert-controller"])
+            .client(
+                "kubectl",
+                &cluster.admin(),
+                &["-n", n, "delete", "pod", "-l", "app.kubernetes.io/name=culvert-controller"],
+            )
             .await?,
     )
     .await?;
-    cluster.get(&["-n", n, "rollout", "status", "deployment/controller-culvert-controller", "--timeout=60s"]).await?;
+    cluster
+        .get(&["-n", n, "rollout", "status", "deployment/controller-culvert-controller", "--timeout=60s"])
+        .await?;
     wait::until(Duration::from_secs(40), || cluster_in(&admin, &record, "connected")).await?;
     helm(cluster, n, &["uninstall", "agent", "--wait"]).await?;
     helm(cluster, n, &["uninstall", "controller", "--wait"]).await?;
@@ -154,7 +179,9 @@ async fn the_controllers_chart_serves_an_agent_inside() -> anyhow::Result<()> {
 #[tokio::test]
 async fn both_charts_pass_helms_own_lint() -> anyhow::Result<()> {
     let programs = culvert_integration::kube::programs().await?;
-    for (name, value) in [("agent", "controller.address=a.example:443"), ("controller", "publicAddress=a.example:443")] {
+    for (name, value) in
+        [("agent", "controller.address=a.example:443"), ("controller", "publicAddress=a.example:443")]
+    {
         let mut lint = Command::new(programs.join("helm"));
         lint.args(["lint", "--strict", &chart(name), "--set", value]);
         process::run(lint).await?;

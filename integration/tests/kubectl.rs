@@ -7,10 +7,11 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use culvert_integration::agent::Agent;
 use culvert_integration::kube::{Cluster, Namespace};
 use culvert_integration::process::{self, Child, Signal};
 use culvert_integration::stage::{Enrolled, Stage, agent_kubeconfig, succeeded};
-use culvert_integration::agent::Agent;
+use culvert_integration::wait;
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
@@ -61,9 +62,27 @@ impl Scene {
 
     /// kubectl through the tunnel; gives its output, fails when it fails.
     async fn get(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        succeeded(&self.kubectl(arguments).await?).with_context(|| {
-            format!("kubectl {arguments:?}\nagent:\n{}", self.enrolled.agent.log())
+        succeeded(&self.kubectl(arguments).await?)
+            .with_context(|| format!("kubectl {arguments:?}\nagent:\n{}", self.enrolled.agent.log()))
+    }
+
+    /// Waits until the audit tells of a stream to a pod of `namespace` that was carried in
+    /// this form: kubectl would fall back from WebSocket to SPDY without a word.
+    async fn carried(&self, namespace: &str, subresource: &str, websocket: bool) -> anyhow::Result<()> {
+        let method = if websocket { "GET" } else { "POST" };
+        wait::until(Duration::from_secs(10), || async {
+            let audit = std::fs::read_to_string(self.stage.controller.path("audit/gateway.jsonl"))?;
+            let lines = audit.lines().map(serde_json::from_str::<serde_json::Value>);
+            let lines: Vec<_> = lines.filter_map(Result::ok).collect();
+            let ours = |line: &&serde_json::Value| {
+                line["namespace"] == namespace && line["subresource"] == subresource
+            };
+            let seen: Vec<_> = lines.iter().filter(ours).collect();
+            let found = seen.iter().any(|line| line["method"] == method && line["status"] == 101);
+            ensure!(found, "no {method} of {subresource} with 101 among {seen:?}");
+            Ok(())
         })
+        .await
     }
 
     /// A namespace with a pod `box` that runs and has written one line.
@@ -148,10 +167,8 @@ fn reads_give_the_same_bytes_and_exit_codes_as_direct_access() {
             let direct = scene.cluster.kubectl(read).await?;
             let through = scene.kubectl(read).await?;
             ensure!(direct.status.code() == through.status.code(), "{read:?}: {direct:?}, {through:?}");
-            // The server's address is the one thing that differs.
-            let same = |a: &[u8], b: &[u8]| a == b;
             ensure!(
-                same(&direct.stdout, &through.stdout) && same(&direct.stderr, &through.stderr),
+                direct.stdout == through.stdout && direct.stderr == through.stderr,
                 "{read:?}:\n{}{}\n---\n{}{}",
                 String::from_utf8_lossy(&direct.stdout),
                 String::from_utf8_lossy(&direct.stderr),
@@ -198,7 +215,9 @@ fn objects_are_applied_patched_and_deleted() {
         ensure!(data == r#"{"k":"3","other":"2"}"#, "{data}");
         // A body well beyond what rides in the opening message.
         let large = "x".repeat(900_000);
-        let large = manifest.replace("\"name\":\"a\"", "\"name\":\"large\"").replace("\"1\"", &format!("\"{large}\""));
+        let large = manifest
+            .replace("\"name\":\"a\"", "\"name\":\"large\"")
+            .replace("\"1\"", &format!("\"{large}\""));
         let create = scene.command(&["create", "-f", "-"]).await?;
         succeeded(&with_input(create, large.as_bytes(), true).await?)?;
         let back = scene.get(&["-n", n, "get", "configmap", "large", "-o", "jsonpath={.data.k}"]).await?;
@@ -236,7 +255,9 @@ fn commands_run_in_a_container_over_websocket_and_spdy() {
         let namespace = scene.with_pod("exec").await?;
         let n = namespace.name();
         for websocket in [true, false] {
-            let exec = scene.command(&["-n", n, "exec", "-i", "box", "--", "sh", "-c", "cat; echo err >&2; exit 7"]).await?;
+            let exec = scene
+                .command(&["-n", n, "exec", "-i", "box", "--", "sh", "-c", "cat; echo err >&2; exit 7"])
+                .await?;
             // More than one frame, with every byte value.
             let input: Vec<u8> = (0..300_000u32).map(|i| (i % 256) as u8).collect();
             let output = with_input(exec, &input, websocket).await?;
@@ -244,11 +265,17 @@ fn commands_run_in_a_container_over_websocket_and_spdy() {
             ensure!(output.stdout == input, "websocket {websocket}: {} bytes came back", output.stdout.len());
             ensure!(output.stderr.starts_with(b"err\n"), "{:?}", String::from_utf8_lossy(&output.stderr));
 
+            scene.carried(n, "exec", websocket).await?;
+
             // A terminal: `script` gives kubectl one, and the container sees it.
-            let exec = scene.command(&["-n", n, "exec", "-it", "box", "--", "sh", "-c", "tty; stty size"]).await?;
+            let exec =
+                scene.command(&["-n", n, "exec", "-it", "box", "--", "sh", "-c", "tty; stty size"]).await?;
             let output = on_a_terminal(&exec, websocket).await?;
             let said = String::from_utf8_lossy(&output.stdout);
-            ensure!(output.status.success() && said.contains("/dev/pts/"), "websocket {websocket}: {output:?}");
+            ensure!(
+                output.status.success() && said.contains("/dev/pts/"),
+                "websocket {websocket}: {output:?}"
+            );
         }
         Ok(())
     });
@@ -283,6 +310,7 @@ fn logs_follow_and_attach_reaches_the_process() {
             let said = with_input(attach, b"typed by a person\n", websocket).await?;
             ensure!(said.status.success(), "websocket {websocket}: {said:?}");
             logs.line("typed by a person", Duration::from_secs(10)).await?;
+            scene.carried(n, "attach", websocket).await?;
         }
         Ok(())
     });
@@ -332,12 +360,17 @@ fn a_port_is_forwarded_over_websocket_and_spdy() {
             let log = folder.path().join(websocket);
             let mut forward = Child::spawn_ending_by(Signal::Term, "kubectl", forward, &log)?;
             let line = forward.line("Forwarding from 127.0.0.1:", Duration::from_secs(20)).await?;
-            let port: u16 = line.split([':', ' ']).nth(3).context("no port")?.parse().with_context(|| line.clone())?;
+            let port: u16 =
+                line.split([':', ' ']).nth(3).context("no port")?.parse().with_context(|| line.clone())?;
             for _ in 0..10 {
-                let page = reqwest::Client::builder().no_proxy().build()?.get(format!("http://127.0.0.1:{port}/"));
+                let page =
+                    reqwest::Client::builder().no_proxy().build()?.get(format!("http://127.0.0.1:{port}/"));
                 let page = page.send().await?.text().await?;
                 ensure!(page == "hello\n", "{page}");
             }
+            let status = forward.terminate(Duration::from_secs(10)).await;
+            ensure!(status.is_ok(), "{status:?}");
+            scene.carried(n, "portforward", websocket == "true").await?;
         }
         Ok(())
     });
@@ -361,10 +394,14 @@ fn helm_installs_and_upgrades_a_release() {
             let set = format!("a={value}");
             let arguments = [verb, "trivial", path, "-n", n, "--wait", "--set", &set];
             process::run(scene.cluster.client("helm", &scene.kubeconfig, &arguments).await?).await?;
-            let got = scene.get(&["-n", n, "get", "configmap", "trivial", "-o", "jsonpath={.data.a}"]).await?;
+            let got =
+                scene.get(&["-n", n, "get", "configmap", "trivial", "-o", "jsonpath={.data.a}"]).await?;
             ensure!(got == value, "{verb}: {got}");
         }
-        process::run(scene.cluster.client("helm", &scene.kubeconfig, &["uninstall", "trivial", "-n", n]).await?).await?;
+        process::run(
+            scene.cluster.client("helm", &scene.kubeconfig, &["uninstall", "trivial", "-n", n]).await?,
+        )
+        .await?;
         Ok(())
     });
 }
@@ -376,14 +413,18 @@ fn a_token_serves_a_machine_and_a_reader_may_only_read() {
         let made = scene
             .stage
             .admin
-            .post("/api-tokens", &serde_json::json!({"name": "pipeline", "role": "reader", "ttl_seconds": 600}))
+            .post(
+                "/api-tokens",
+                &serde_json::json!({"name": "pipeline", "role": "reader", "ttl_seconds": 600}),
+            )
             .await?
             .ok()?;
         let token = made["token"].as_str().context("no token")?;
         let kubeconfig = scene.stage.bearer_kubeconfig(&scene.enrolled.cluster, token)?;
         let nodes = scene.cluster.kubectl_as(&kubeconfig, &["get", "pods", "-n", "default"]).await?;
         succeeded(&nodes)?;
-        let refused = scene.cluster.kubectl_as(&kubeconfig, &["create", "namespace", "not-for-readers"]).await?;
+        let refused =
+            scene.cluster.kubectl_as(&kubeconfig, &["create", "namespace", "not-for-readers"]).await?;
         let said = String::from_utf8_lossy(&refused.stderr);
         ensure!(refused.status.code() == Some(1) && said.contains("culvert:token:pipeline"), "{said}");
         Ok(())
