@@ -133,6 +133,14 @@ impl Gateway {
         Ok(watch)
     }
 
+    /// A `GET` whose answer has begun and is not read; it ends when this is dropped.
+    pub async fn unread(&self, path: &str) -> anyhow::Result<Unread> {
+        let (response, connection) =
+            self.begin(Method::GET, &format!("/clusters/{}{path}", self.cluster), &[], None).await?;
+        anyhow::ensure!(response.status().is_success(), "{}", response.status());
+        Ok(Unread { _answer: response, _connection: connection })
+    }
+
     async fn begin(
         &self,
         method: Method,
@@ -160,6 +168,12 @@ impl Gateway {
             tokio::time::timeout(PATIENCE, sender.send_request(request.body(Full::new(body))?)).await;
         Ok((response.context("no head of an answer came")??, sender))
     }
+}
+
+/// An answer that nobody reads, and its connection.
+pub struct Unread {
+    _answer: Response<Incoming>,
+    _connection: SendRequest<Full<Bytes>>,
 }
 
 /// A watch that is open.

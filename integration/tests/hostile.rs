@@ -512,6 +512,28 @@ async fn large_requests_at_the_gateway() -> anyhow::Result<()> {
     siege.survived("large requests").await
 }
 
+/// People who ask for much and read nothing of it stop nobody and fill no memory.
+#[tokio::test]
+async fn answers_that_nobody_reads() -> anyhow::Result<()> {
+    let siege = Siege::begin().await?;
+    let space = ground().await?.plane.namespace("unread").await?;
+    let path = format!("/api/v1/namespaces/{}/configmaps", space.name());
+    for number in 0..8 {
+        let (meta, data) = (json!({ "name": format!("big-{number}") }), "a".repeat(900 << 10));
+        let map = json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": { "a": data } });
+        siege.gateway.post(&path, &map).await?.ok()?;
+    }
+    // 7 MiB each, of which the two ends of the tunnel hold one or two.
+    let unread = try_join_all((0..40).map(|_| siege.gateway.unread(&path))).await?;
+    siege.serves_others().await?;
+    let list = siege.gateway.get(&path).await?.ok()?;
+    ensure!(list["items"].as_array().map(Vec::len) > Some(7), "a list was cut");
+    let (before, now) = (siege.memory, siege.stage.controller.memory()?);
+    ensure!(now < before + (256 << 20), "memory went from {before} to {now} bytes");
+    drop(unread);
+    siege.survived("answers that nobody reads").await
+}
+
 /// Every fault of a configuration is told at once, before anything is opened or made.
 #[tokio::test]
 async fn wrong_configurations() -> anyhow::Result<()> {

@@ -142,6 +142,25 @@ async fn an_agent_that_was_away_too_long_comes_back() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn one_that_comes_back_too_late_is_refused_in_sight_of_both_ends() -> anyhow::Result<()> {
+    let (stage, ground) = (Stage::open_with("[agents]\ncertificate_seconds = 10\n").await?, ground().await?);
+    let mut site = stage.enrol("plant", ground).await?;
+    site.agent.kill().await?;
+    let lock = format!("/clusters/{}/lock", site.cluster);
+    stage.admin.put(&lock, &json!({ "message": "sold" })).await?.ok()?;
+    run_out(&stage, &site.cluster).await?;
+    site.agent.start()?;
+    site.agent.names_cause("locked").await?;
+    wait::until(Duration::from_secs(10), || async {
+        let agent = stage.admin.agent_of(&site.cluster).await?;
+        ensure!(agent["last_refusal"]["code"] == "locked", "not refused: {agent}");
+        ensure!(agent["last_refusal"]["detail"].as_str().is_some_and(|why| why.contains("sold")), "{agent}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
 async fn a_stolen_state_is_noticed_when_both_have_come_back() -> anyhow::Result<()> {
     let (stage, ground) = (Stage::open_with("[agents]\ncertificate_seconds = 10\n").await?, ground().await?);
     let mut site = stage.enrol("plant", ground).await?;
