@@ -36,12 +36,17 @@ impl App {
     /// Lets an agent in, or tells why not; a refusal is kept for the diagnosis.
     pub async fn admit(&self, arrival: Arrival<'_>) -> Result<Welcome, TurnedAway> {
         let outcome = self.admit_inner(&arrival).await;
-        if let Err(turned) = &outcome
-            && let Err(error) = self.agent_turned_away(arrival.agent, arrival.source, turned).await
-        {
-            tracing::warn!(agent = %arrival.agent, error = &error as &dyn std::error::Error, "refusal not kept");
+        if let Err(turned) = &outcome {
+            self.keep_refusal(arrival.agent, arrival.source, turned).await;
         }
         outcome
+    }
+
+    /// Keeps a refusal that is made whether or not it can be kept.
+    pub(super) async fn keep_refusal(&self, agent: AgentKey, source: IpAddr, turned: &TurnedAway) {
+        if let Err(error) = self.agent_turned_away(agent, source, turned).await {
+            tracing::warn!(%agent, error = &error as &dyn std::error::Error, "refusal not kept");
+        }
     }
 
     async fn admit_inner(&self, arrival: &Arrival<'_>) -> Result<Welcome, TurnedAway> {

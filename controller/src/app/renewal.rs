@@ -67,12 +67,29 @@ impl App {
         }
         let (org, id, peer) = self.lapsed(asked.certificate, now)?;
         let key = prove(&asked)?;
+        // From here on it is known whose refusal it is.
+        let outcome = self.rejoin_proven(org, id, &peer, &key, &asked, now).await;
+        if let Err(turned) = &outcome {
+            self.keep_refusal(Self::agent_key(org, id), asked.source, turned).await;
+        }
+        outcome
+    }
+
+    async fn rejoin_proven(
+        &self,
+        org: OrgId,
+        id: AgentId,
+        peer: &Peer,
+        key: &VerifiedKey,
+        asked: &Rejoin<'_>,
+        now: Time,
+    ) -> Result<Renewed, TurnedAway> {
         check_clock(asked.clock_ms, now)?;
         self.check_version(asked.version)?;
         let record = self.live_record(org, id).await?;
-        self.check_counter(org, &record, &asked, &peer, now).await?;
+        self.check_counter(org, &record, asked, peer, now).await?;
         let detail = format!("from {}", asked.source);
-        self.next_certificate(org, &record, &key, Act::AgentRejoined, &detail, now).await
+        self.next_certificate(org, &record, key, Act::AgentRejoined, &detail, now).await
     }
 
     /// Whose expired certificate this is, once its chain was checked as of its last
