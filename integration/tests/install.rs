@@ -12,6 +12,8 @@ use culvert_integration::controller::{Controller, DOMAIN};
 use culvert_integration::gateway::Gateway;
 use culvert_integration::kube::{Cluster, Image};
 use culvert_integration::{process, wait};
+use http::StatusCode;
+use serde_json::json;
 
 fn chart(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm").join(name).display().to_string()
@@ -76,6 +78,16 @@ async fn install_agent(
     wait::until(Duration::from_secs(30), || cluster_in(api, record, "connected")).await.map(drop)
 }
 
+/// The one-time token does not lie about once it is used.
+async fn token_is_gone(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
+    wait::until(Duration::from_secs(20), || async {
+        let secrets = cluster.get(&["-n", namespace, "get", "secrets", "-o", "name"]).await?;
+        ensure!(!secrets.contains("token"), "{secrets}");
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_agents_chart_joins_a_controller_outside() -> anyhow::Result<()> {
     let cluster = Cluster::shared().await?;
@@ -87,15 +99,11 @@ async fn the_agents_chart_joins_a_controller_outside() -> anyhow::Result<()> {
     let n = namespace.name();
     install_agent(cluster, n, &admin, &record, &controller.address().to_string()).await?;
 
-    // The one-time token does not lie about.
-    let secrets = wait::until(Duration::from_secs(20), || async {
-        let secrets = cluster.get(&["-n", n, "get", "secrets", "-o", "name"]).await?;
-        ensure!(!secrets.contains("token"), "{secrets}");
-        Ok(secrets)
-    })
-    .await?;
-    ensure!(secrets.lines().any(|line| !line.contains("helm")), "the agent's state is kept: {secrets}");
-    // No port, no root, and the person's own name at the other end.
+    token_is_gone(cluster, n).await?;
+    let before = admin.agent_of(&record).await?;
+    let state = cluster.get(&["-n", n, "get", "secrets", "-o", "name"]).await?;
+    let state = state.lines().find(|name| name.ends_with("-state")).context("no state is kept")?.to_owned();
+    // No port, and the person's own name at the other end.
     let pod = cluster.get(&["-n", n, "get", "pods", "-o", "json"]).await?;
     ensure!(!pod.contains("containerPort"), "{pod}");
     let gateway = Gateway::bearer(controller.address(), &admin, &record, admin.bearer())?;
@@ -106,13 +114,33 @@ async fn the_agents_chart_joins_a_controller_outside() -> anyhow::Result<()> {
     cluster.get(&["-n", n, "rollout", "restart", "deployment"]).await?;
     cluster.get(&["-n", n, "rollout", "status", "deployment", "--timeout=60s"]).await?;
     wait::until(Duration::from_secs(20), || async {
-        gateway.get("/api/v1/namespaces/default").await?.ok().map(drop)
+        let now = admin.agent_of(&record).await?;
+        ensure!(now["connected_since"] != before["connected_since"], "still the old pod: {now}");
+        gateway.get("/api/v1/namespaces/default").await?.ok()?;
+        ensure!(now["id"] == before["id"], "{now} is not {before}");
+        Ok(())
     })
     .await?;
 
-    // The cluster's owner cuts the link.
+    // An upgrade brings the used token back, and the agent removes it again. The owner's
+    // policy wins over what the controller lets through.
+    let (chart, read_only) = (chart("agent"), "policy.readOnly=true");
+    let arguments = ["upgrade", "agent", &chart, "--reuse-values", "--wait", "--timeout", "90s"];
+    helm(cluster, n, &[&arguments[..], &["--set", read_only]].concat()).await?;
+    wait::until(Duration::from_secs(30), || async {
+        let map = json!({ "metadata": { "name": "from-outside" } });
+        let refused = gateway.post(&format!("/api/v1/namespaces/{n}/configmaps?dryRun=All"), &map).await?;
+        ensure!(refused.status == StatusCode::FORBIDDEN, "{refused:?}");
+        gateway.get("/api/v1/namespaces/default").await?.ok().map(drop)
+    })
+    .await?;
+    token_is_gone(cluster, n).await?;
+
+    // The cluster's owner cuts the link, and nothing that could speak for it stays.
     helm(cluster, n, &["uninstall", "agent", "--wait"]).await?;
     wait::until(Duration::from_secs(60), || cluster_in(&admin, &record, "disconnected")).await?;
+    let left = cluster.get(&["-n", n, "get", "secrets", "-o", "name"]).await?;
+    ensure!(!left.contains(&state), "{left}");
     cluster.close(controller.address().port()).await
 }
 
