@@ -61,25 +61,34 @@ impl Client {
     }
 }
 
-/// Times of one target, microseconds, sorted.
+/// Times of one target, microseconds.
 #[derive(Default)]
-pub(crate) struct Times(Vec<u64>);
+pub(crate) struct Times {
+    times: Vec<u64>,
+    answer: usize,
+}
 
 impl Times {
-    pub(crate) fn push(&mut self, time: Duration) {
-        self.0.push(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    pub(crate) fn push(&mut self, time: Duration, answer: usize) {
+        self.times.push(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+        self.answer = answer;
+    }
+
+    /// Length of the last answer's body, bytes.
+    pub(crate) fn answer(&self) -> usize {
+        self.answer
     }
 
     /// The time that `share` of all requests stayed under, microseconds.
     pub(crate) fn quantile(&mut self, share: f64) -> u64 {
-        self.0.sort_unstable();
-        let last = self.0.len().saturating_sub(1);
+        self.times.sort_unstable();
+        let last = self.times.len().saturating_sub(1);
         let at = (last as f64 * share).round() as usize;
-        self.0.get(at).copied().unwrap_or(0)
+        self.times.get(at).copied().unwrap_or(0)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.times.len()
     }
 }
 
@@ -97,8 +106,8 @@ pub(crate) async fn compare(targets: &[Target], rounds: usize, each: usize) -> a
         for (client, times) in &mut clients {
             for _ in 0..each {
                 let began = Instant::now();
-                client.get().await?;
-                times.push(began.elapsed());
+                let answer = client.get().await?;
+                times.push(began.elapsed(), answer);
             }
         }
     }

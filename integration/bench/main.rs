@@ -24,9 +24,17 @@ use latency::{Target, Times};
 use serde_json::Value;
 use std::sync::Arc;
 
-const ROUNDS: usize = 10;
-const EACH: usize = 500;
-const PATH: &str = "/api/v1/namespaces/default";
+/// Small: what a controller or a person asks all day. Large: an answer of some MiB,
+/// which the API server has ready.
+const SMALL: Load = Load { path: "/api/v1/namespaces/default", rounds: 10, each: 500 };
+const LARGE: Load = Load { path: "/openapi/v2", rounds: 10, each: 10 };
+
+/// What is asked, and how often.
+struct Load {
+    path: &'static str,
+    rounds: usize,
+    each: usize,
+}
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -43,15 +51,23 @@ async fn main() -> anyhow::Result<()> {
     let mut enrolled = Enrolled { cluster: record, agent };
 
     println!("# Culvert, measured\n\n{}\n", machine());
-    latencies(&plane, &stage, &enrolled).await?;
+    for load in [SMALL, LARGE] {
+        latencies(&plane, &stage, &enrolled, &load).await?;
+    }
     connections(stage, &mut enrolled, enrolment).await
 }
 
-async fn latencies(plane: &ControlPlane, stage: &Stage, enrolled: &Enrolled) -> anyhow::Result<()> {
-    let targets = [direct(&plane.admin())?, through(stage, enrolled).await?];
-    let mut times = latency::compare(&targets, ROUNDS, EACH).await?;
+async fn latencies(
+    plane: &ControlPlane,
+    stage: &Stage,
+    enrolled: &Enrolled,
+    load: &Load,
+) -> anyhow::Result<()> {
+    let targets = [direct(&plane.admin(), load.path)?, through(stage, enrolled, load.path).await?];
+    let mut times = latency::compare(&targets, load.rounds, load.each).await?;
     let [direct, through] = times.as_mut_slice() else { anyhow::bail!("two targets were measured") };
-    println!("## Latency of `GET {PATH}`, one kept-alive connection, microseconds\n");
+    let bytes = direct.answer();
+    println!("## Latency of `GET {}` ({bytes} bytes), one kept-alive connection, microseconds\n", load.path);
     println!("| way | requests | p50 | p90 | p99 |\n| --- | ---: | ---: | ---: | ---: |");
     for (target, times) in targets.iter().zip([&mut *direct, &mut *through]) {
         let (p50, p90, p99) = (times.quantile(0.5), times.quantile(0.9), times.quantile(0.99));
@@ -127,7 +143,7 @@ async fn connected(api: &Api, cluster: &str) -> anyhow::Result<()> {
 }
 
 /// The API server itself, by the client certificate of a kubeconfig.
-fn direct(kubeconfig: &Path) -> anyhow::Result<Target> {
+fn direct(kubeconfig: &Path, path: &str) -> anyhow::Result<Target> {
     let config: Value = serde_saphyr::from_str(&std::fs::read_to_string(kubeconfig)?)?;
     let decoded = |at: &Value| -> anyhow::Result<String> {
         Ok(String::from_utf8(BASE64_STANDARD.decode(at.as_str().context("not inlined")?)?)?)
@@ -148,13 +164,13 @@ fn direct(kubeconfig: &Path) -> anyhow::Result<Target> {
         name: "mTLS straight to the API server",
         address: address.to_owned(),
         server_name: "localhost".to_owned(),
-        path: PATH.to_owned(),
+        path: path.to_owned(),
         tls: Arc::new(tls),
     })
 }
 
 /// The gateway, by a person's certificate.
-async fn through(stage: &Stage, enrolled: &Enrolled) -> anyhow::Result<Target> {
+async fn through(stage: &Stage, enrolled: &Enrolled, path: &str) -> anyhow::Result<Target> {
     let (certificate, key) = person_certificate(&stage.admin, 3600).await?;
     let chain = pem::certificates_from_pem(&certificate)?;
     let key = KeyPair::from_pem(&key)?;
@@ -166,7 +182,7 @@ async fn through(stage: &Stage, enrolled: &Enrolled) -> anyhow::Result<Target> {
         name: "gateway, tunnel, agent",
         address: stage.controller.address().to_string(),
         server_name: format!("kube.{DOMAIN}"),
-        path: format!("/clusters/{}{PATH}", enrolled.cluster),
+        path: format!("/clusters/{}{path}", enrolled.cluster),
         tls: Arc::new(tls),
     })
 }
