@@ -82,7 +82,11 @@ async fn a_controller_comes_back_and_calls_work_again() -> anyhow::Result<()> {
         }
         watch.cut(CUT).await?;
         stage.controller.resume().await?;
-        // A call that comes while the agent is still on its way waits for it.
+        // A call that comes while the agent is still on its way waits for it, or is
+        // told to come again; it is never told that something is wrong.
+        let early = gateway.get("/version").await?;
+        let again = early.body["details"]["retryAfterSeconds"].is_u64();
+        ensure!(early.status == 200 || (early.status == 503 && again), "{early:?}");
         before = newer_session(&stage, &site, &before).await?;
         gateway.get("/version").await?.ok()?;
     }
