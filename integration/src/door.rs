@@ -64,11 +64,6 @@ impl Door {
     pub fn name(&self) -> String {
         self.name.to_str().into_owned()
     }
-
-    /// Where it is.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
 }
 
 /// A TCP connection that comes from `source`, any address of this machine.

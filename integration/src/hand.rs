@@ -160,15 +160,21 @@ impl Reached {
         bounded(self.client().rejoin(request)).await
     }
 
-    /// What an agent signs to come back on this very connection.
-    pub fn rejoin_request(&self, held: &Held, generation: u64) -> anyhow::Result<proto::RejoinRequest> {
-        let csr = csr::make(&held.key)?;
+    /// What the holder of `key` signs to come back, on this very connection, as the
+    /// agent that `held` names.
+    pub fn rejoin_request(
+        &self,
+        held: &Held,
+        key: &KeyPair,
+        generation: u64,
+    ) -> anyhow::Result<proto::RejoinRequest> {
+        let csr = csr::make(key)?;
         let certificate = held.chain.first().context("an identity has a certificate")?;
         let clock_ms = clock_ms();
         let statement =
             Statement { certificate, csr: &csr, generation, clock_ms, channel_binding: &self.binding };
         Ok(proto::RejoinRequest {
-            signature: statement.sign(&held.key)?.into(),
+            signature: statement.sign(key)?.into(),
             certificate: Bytes::copy_from_slice(certificate),
             generation,
             agent_version: VERSION.to_owned(),

@@ -22,8 +22,6 @@ pub struct Relay {
 struct Faults {
     /// Bytes of one chunk from which on nothing more comes back; 0 is never.
     hold: AtomicUsize,
-    /// Bytes that came back in all.
-    returned: AtomicUsize,
 }
 
 impl Relay {
@@ -45,11 +43,6 @@ impl Relay {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Bytes that came back from upstream so far, over all connections.
-    pub fn returned(&self) -> usize {
-        self.faults.returned.load(Ordering::Relaxed)
     }
 
     /// From the first chunk of more than `bytes` that comes back after the TLS
@@ -93,7 +86,6 @@ async fn down(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, sent: Arc<AtomicU
         if hold > 0 && length > hold && sent.load(Ordering::SeqCst) > 1 {
             std::future::pending::<()>().await;
         }
-        faults.returned.fetch_add(length, Ordering::Relaxed);
         if to.write_all(buffer.get(..length).unwrap_or_default()).await.is_err() {
             return;
         }

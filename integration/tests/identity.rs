@@ -174,6 +174,36 @@ async fn newer_session(
     .await
 }
 
+/// A certificate is no secret: only its key, on the connection where it signed, proves
+/// that an agent comes back.
+#[tokio::test]
+async fn a_proof_of_return_is_good_for_its_key_and_connection_alone() -> anyhow::Result<()> {
+    let stage = Stage::open().await?;
+    let cluster = stage.admin.cluster_create("plant").await?;
+    let token = JoinToken::parse(&stage.admin.join_token(&cluster).await?)?;
+    let hand = Hand::new(&stage.controller)?;
+    let held = hand.enrol(&token).await?;
+
+    let (here, elsewhere) = (hand.reach_as(&held, false).await?, hand.reach_as(&held, false).await?);
+    let proof = here.rejoin_request(&held, &held.key, held.generation)?;
+    let other = here.rejoin_request(&held, &KeyPair::generate()?, held.generation)?;
+    let ahead = here.rejoin_request(&held, &held.key, held.generation + 5)?;
+    let mut altered = proof.clone();
+    altered.generation += 1;
+    for (what, reached, request) in [
+        ("overheard", &elsewhere, proof.clone()),
+        ("made with another key", &here, other),
+        ("with a counter never given", &here, ahead),
+        ("altered", &here, altered),
+    ] {
+        let Err(status) = reached.rejoin(request).await else { anyhow::bail!("a proof {what} was taken") };
+        ensure!(refusal(&status) == "certificate_unknown", "{what}: {status:?}");
+    }
+    let answer = here.rejoin(proof).await?;
+    ensure!(answer.generation == held.generation + 1, "{answer:?}");
+    Ok(())
+}
+
 /// The certificate of one agent opens nothing that belongs to a person.
 #[tokio::test]
 async fn an_agents_certificate_is_nobody_at_the_gateway() -> anyhow::Result<()> {
