@@ -25,7 +25,8 @@ demo-down: ## Stop the demo and leave nothing of it behind
 
 .PHONY: test
 test: requires kube programs ## Run every test on real parts; sets up what they need first
-	$(step) "test" cargo test --workspace --locked --no-fail-fast
+	@# Stories wait for others more than they compute: more of them than cores at once.
+	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} .ci/step "test" cargo test --workspace --locked --no-fail-fast
 
 .PHONY: ci
 ci: fmt-check kube lint test ## What CI runs: format, lint, test
@@ -41,7 +42,7 @@ fmt-check:
 .PHONY: lint
 lint: ## Check code, documentation and licences; a warning is an error
 	$(step) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" .ci/step "documentation" cargo doc --workspace --no-deps --locked --quiet
+	@RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" .ci/step "documentation" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	@if cargo deny --version >/dev/null 2>&1; then \
 	    .ci/step "licences, bans, sources" cargo deny --offline check licenses bans sources; \
 	else \
