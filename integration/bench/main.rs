@@ -99,6 +99,12 @@ async fn connections(mut stage: Stage, enrolled: &mut Enrolled, enrolment: Durat
     }
     let mut reconnects = Vec::new();
     for _ in 0..5 {
+        // A process of its own each time: the waits of one that lost its controller a
+        // moment ago have grown already, and those of one that was connected for a
+        // minute have not.
+        enrolled.agent.stop().await?;
+        enrolled.agent.start()?;
+        connected(&stage.admin, &enrolled.cluster).await?;
         stage.controller.stop().await?;
         let began = Instant::now();
         stage.controller.launch()?;
