@@ -42,7 +42,8 @@ pub(super) struct Helm {
     repo_chart: String,
     /// Values for it; they hold the token.
     values: Values,
-    /// The whole command; it holds the token.
+    /// The whole command, for a POSIX shell. The token goes in by standard input, so
+    /// that no list of processes shows it.
     command: String,
 }
 
@@ -198,12 +199,12 @@ fn fresh(app: &App, issued: &IssuedJoinToken) -> FreshJoinToken {
     let token = issued.token.expose().to_owned();
     let (address, domain) = (app.public_address().to_string(), app.domain().to_string());
     let chart = app.chart().to_owned();
-    // None of these holds a character that a shell or helm's --set would read as
-    // its own: the configuration and the token's alphabet see to that.
+    // None of these holds a character that a shell, YAML or helm's --set would read
+    // as its own: the configuration and the token's alphabet see to that.
     let command = format!(
         "helm upgrade --install {RELEASE} {chart} --namespace {RELEASE} --create-namespace \
          --set-string controller.address={address} --set-string controller.domain={domain} \
-         --set-string token={token}"
+         --values - <<'VALUES'\ntoken: {token}\nVALUES\n"
     );
     let values = Values { controller: ControllerValues { address, domain }, token: token.clone() };
     FreshJoinToken {
