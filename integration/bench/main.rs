@@ -3,7 +3,7 @@
 //! Nothing here asserts a time: a machine that is busy is slow, and not wrong.
 //! `make bench` builds the programs as they are released and runs this.
 
-#![allow(clippy::print_stdout)] // the report is what it is for
+#![allow(clippy::print_stdout, reason = "the report is what it is for")]
 
 mod latency;
 

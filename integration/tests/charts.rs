@@ -6,7 +6,6 @@
 //! sets, writes the renders instead of comparing them.
 
 // What serves a test fails as a test does.
-#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -2,7 +2,6 @@
 //! program they are for, commands are run, links lead somewhere.
 
 // What serves a test fails as a test does.
-#![allow(clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,6 @@
 //! The fixtures themselves: that they are the real thing, that several live side by
 //! side, and that nothing of them stays.
 
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

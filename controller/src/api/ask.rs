@@ -269,7 +269,7 @@ mod tests {
         #[derive(Debug, serde::Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Asked {
-            #[allow(dead_code)]
+            #[allow(dead_code, reason = "only whether it parses matters here")]
             name: String,
         }
         let fault = |text: &str| field_fault(&serde_json::from_str::<Asked>(text).unwrap_err().to_string());

@@ -2,7 +2,14 @@
 //! gateway and the tunnel, and what each door refuses. The cluster's end is the tunnel's own
 //! link in front of a target that only pretends; the real Kubernetes is met elsewhere.
 // A test says what is wrong by stopping.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a test that cannot go on stops, and nobody imports it"
+)]
 
 mod agent;
 mod world;

@@ -1,5 +1,5 @@
 //! A controller and an agent joined by a pipe in memory, with a test's own handler.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
 use std::convert::Infallible;
 use std::future::Future;
