@@ -54,8 +54,15 @@ const CRATES: &[(&str, &[&str])] = &[
     ("proto", &[]),
     ("pki", &[]),
     ("tunnel", &["culvert-proto", "culvert-pki"]),
-    ("controller", &["culvert-proto", "culvert-pki", "culvert-tunnel"]),
-    ("agent", &["culvert-proto", "culvert-pki", "culvert-tunnel"]),
+    ("resources", &[]),
+    ("engines", &["culvert-resources"]),
+    (
+        "controller",
+        &["culvert-proto", "culvert-pki", "culvert-tunnel", "culvert-resources", "culvert-engines"],
+    ),
+    ("agent", &["culvert-proto", "culvert-pki", "culvert-tunnel", "culvert-resources"]),
+    ("operator", &["culvert-resources", "culvert-engines", "culvert-pki"]),
+    ("runner", &["culvert-resources", "culvert-pki"]),
     ("cli", &["culvert-pki"]),
 ];
 
@@ -63,7 +70,11 @@ const CRATES: &[(&str, &[&str])] = &[
 const BANNED: &[(&str, &[&str])] = &[
     ("pki", &["tokio", "sea-orm", "sqlx", "hyper", "kube"]),
     ("tunnel", &["sea-orm", "sqlx", "kube", "k8s-openapi"]),
+    ("resources", &["tokio", "sea-orm", "sqlx", "hyper"]),
+    ("engines", &["tokio", "sea-orm", "sqlx", "hyper"]),
     ("agent", &["sea-orm", "sqlx"]),
+    ("operator", &["sea-orm", "sqlx", "object_store", "tonic"]),
+    ("runner", &["sea-orm", "sqlx", "tonic"]),
     ("cli", &["sea-orm", "sqlx"]),
 ];
 

@@ -1,0 +1,1 @@
+//! What Culvert knows of each database engine: versions, parameters, sizes, and the plan of a change.

@@ -1,0 +1,1 @@
+//! Reconciles data services in a cluster, with or without a control plane.

@@ -1,0 +1,3 @@
+//! The life of the operator's process.
+
+fn main() {}

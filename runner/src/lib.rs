@@ -1,0 +1,1 @@
+//! The static program beside a database engine: start, health, back up, restore.

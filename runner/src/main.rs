@@ -1,0 +1,3 @@
+//! The life of the runner's process.
+
+fn main() {}
