@@ -13,6 +13,14 @@ use crate::backup_target::{AzureTarget, GcsTarget, S3Target};
 pub const JOB_DIR: &str = "/etc/culvert/job";
 /// Folder of the target's Secret.
 pub const TARGET_DIR: &str = "/etc/culvert/target";
+/// Environment variable with the name of the Job, from the pod's label `batch.kubernetes.io/job-name`. A CronJob's Job
+/// is named `<cron job>-<unix minute of the due time>`, so every attempt knows the same due time.
+pub const JOB_NAME: &str = "CULVERT_JOB_NAME";
+/// Exit code of a Job whose failure another attempt cannot mend: wrong credentials, a corrupt backup, a spec that
+/// cannot be carried out. The number is `EX_DATAERR` of `sysexits.h`.
+///
+/// A Job that fails, with this or any other code, leaves the JSON of a [`crate::Failure`] as termination message.
+pub const EXIT_PERMANENT: i32 = 65;
 
 /// How to reach a target. Exactly one of the kinds is given; a file share is mounted.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -60,7 +68,8 @@ pub enum JobConfig {
     Inspect(InspectJob),
 }
 
-/// Makes a backup.
+/// Makes a backup. The Job mounts [`TARGET_DIR`], [`crate::instance::CREDENTIALS_DIR`] (`admin-password`,
+/// `replication-password`) and [`crate::instance::TLS_DIR`] (`ca.crt` only).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BackupJob {

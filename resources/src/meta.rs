@@ -38,6 +38,13 @@ pub const CANCEL: &str = "data.culvert.dev/cancel";
 pub const RUN_NOW: &str = "data.culvert.dev/run-now";
 /// Annotation on a DataService: allows deletion although `spec.deletion.protection` is set.
 pub const DELETE_CONFIRMED: &str = "data.culvert.dev/delete-confirmed";
+/// Annotation on a DataService: name of the Restore that exchanges its volumes. While it is there no instance runs,
+/// as if `spec.stopped` were set.
+pub const HELD: &str = "data.culvert.dev/held";
+/// Annotation on a Backup that is being deleted: any value lets the object go and leaves what lies in the target.
+pub const ABANDON: &str = "data.culvert.dev/abandon";
+/// Annotation on a namespace made for the verification of a backup: `namespace/name/uid` of the Backup.
+pub const VERIFIES: &str = "data.culvert.dev/verifies";
 
 /// Finalizer of every kind that has to tidy up.
 pub const FINALIZER: &str = "data.culvert.dev/finalizer";

@@ -182,6 +182,13 @@ pub struct RestoreStatus {
     /// Progress of the fetch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// The BackupTarget that it is fetched from. With `path` and `manifestDigest` all that an instance needs to fill
+    /// itself; written before the service is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// SHA-256 of the manifest that was checked, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub manifest_digest: Option<String>,
     /// The manifest that is restored, as folder below the target's prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
