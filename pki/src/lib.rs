@@ -27,6 +27,7 @@ pub mod pin;
 mod random;
 pub mod rejoin;
 pub mod seal;
+pub mod stream;
 pub mod tls;
 pub mod token;
 pub mod verify;
