@@ -26,6 +26,10 @@
 //!   ([`meta::manager`]), so a field that two apply flaps.
 
 #![allow(
+    clippy::duplicated_attributes,
+    reason = "printer columns repeat their type, and the lint takes each for an attribute of the same item"
+)]
+#![allow(
     unreachable_pub,
     reason = "the schema derive repeats each type inside a function, and the lint takes the copy for ours"
 )]

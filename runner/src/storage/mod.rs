@@ -1,1 +1,0 @@
-//! Reaches a target: S3, Azure Blob Storage, GCS, a file share.
