@@ -25,6 +25,8 @@ use crate::surroundings::Surroundings;
   culvert cluster connect edge-1
   culvert cluster kubeconfig edge-1 --merge
   culvert cluster list -o wide
+  culvert data-service create orders --cluster edge-1 --engine postgresql
+  culvert backup create orders
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 not signed in, 4 refused, 5 not found, 6 conflict,
 7 timed out but still running, 8 unreachable, 9 operation failed, 130 interrupted."
@@ -91,6 +93,25 @@ pub(crate) enum Command {
     Context(commands::context::Context),
     #[command(subcommand)]
     Cluster(commands::cluster::Cluster),
+    #[command(subcommand)]
+    DataService(commands::data_service::DataService),
+    #[command(subcommand)]
+    Backup(commands::backup::Backup),
+    #[command(subcommand)]
+    BackupSchedule(commands::backup_schedule::BackupSchedule),
+    #[command(subcommand)]
+    BackupTarget(commands::backup_target::BackupTarget),
+    #[command(subcommand)]
+    Restore(commands::restore::Restore),
+    #[command(subcommand)]
+    Operation(commands::operation::Operation),
+    Apply(commands::apply::Apply),
+    #[command(subcommand)]
+    Project(commands::project::Project),
+    #[command(subcommand)]
+    Template(commands::template::Template),
+    #[command(subcommand)]
+    Engine(commands::engine::Engine),
     #[command(subcommand)]
     Agent(commands::agent::Agent),
     #[command(subcommand)]

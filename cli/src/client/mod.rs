@@ -204,6 +204,17 @@ impl Client {
         if let Some(id) = last_id.and_then(|id| HeaderValue::from_str(id).ok()) {
             headers.insert("last-event-id", id);
         }
+        self.begin(ask, headers).await
+    }
+
+    /// Opens a stream of text; only its beginning has a time limit.
+    pub(crate) async fn stream(&self, ask: &Ask) -> Result<reqwest::Response, Failure> {
+        let mut headers = self.headers()?;
+        headers.insert(ACCEPT, HeaderValue::from_static("text/plain"));
+        self.begin(ask, headers).await
+    }
+
+    async fn begin(&self, ask: &Ask, headers: HeaderMap) -> Result<reqwest::Response, Failure> {
         let request = self.http.request(ask.method.clone(), ask.url.clone()).headers(headers).send();
         let response = match tokio::time::timeout(REQUEST_TIME, request).await {
             Ok(response) => response.map_err(|error| problem::from_transport(&error, &self.endpoint))?,

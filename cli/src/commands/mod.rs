@@ -7,14 +7,27 @@
 
 pub(crate) mod agent;
 pub(crate) mod api;
+pub(crate) mod apply;
+pub(crate) mod backup;
+pub(crate) mod backup_schedule;
+pub(crate) mod backup_target;
 pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod context;
+pub(crate) mod data_service;
 pub(crate) mod doctor;
+pub(crate) mod engine;
+pub(crate) mod follow;
 pub(crate) mod kube;
 pub(crate) mod login;
+pub(crate) mod operation;
+pub(crate) mod plan;
+pub(crate) mod project;
+pub(crate) mod restore;
+pub(crate) mod template;
 pub(crate) mod token;
 pub(crate) mod version;
+pub(crate) mod view;
 
 use std::io::{self, Write};
 
@@ -62,6 +75,16 @@ async fn dispatch(run: &Invocation, command: Command) -> Result<(), Failure> {
         Command::Context(args) => context::run(run, args).await,
         Command::Cluster(args) => Box::pin(cluster::run(run, args)).await,
         Command::Agent(args) => agent::run(run, args).await,
+        Command::DataService(args) => Box::pin(data_service::run(run, args)).await,
+        Command::Backup(args) => Box::pin(backup::run(run, args)).await,
+        Command::BackupSchedule(args) => Box::pin(backup_schedule::run(run, args)).await,
+        Command::BackupTarget(args) => Box::pin(backup_target::run(run, args)).await,
+        Command::Restore(args) => Box::pin(restore::run(run, args)).await,
+        Command::Operation(args) => Box::pin(operation::run(run, args)).await,
+        Command::Project(args) => project::run(run, args).await,
+        Command::Template(args) => template::run(run, args).await,
+        Command::Engine(args) => engine::run(run, args).await,
+        Command::Apply(args) => Box::pin(apply::run(run, args)).await,
         Command::Token(args) => token::run(run, args).await,
         Command::Kube(args) => Box::pin(kube::run(run, args)).await,
         Command::Api(args) => api::run(run, args).await,

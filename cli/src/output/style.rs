@@ -41,10 +41,13 @@ impl Paint {
 impl Tone {
     pub(crate) fn of_state(state: &str) -> Self {
         match state {
-            "connected" | "on" | "active" | "passed" | "ok" => Self::Good,
-            "locked" | "deleted" | "revoked" | "failed" | "refused" => Self::Bad,
-            "disconnected" | "expired" | "running" | "warning" => Self::Warning,
-            "pending" | "off" | "used" | "skipped" => Self::Faint,
+            "connected" | "on" | "active" | "passed" | "ok" | "ready" | "complete" | "succeeded" | "done" => {
+                Self::Good
+            }
+            "locked" | "deleted" | "revoked" | "failed" | "refused" | "unavailable" => Self::Bad,
+            "disconnected" | "expired" | "running" | "warning" | "progressing" | "degraded" | "deleting"
+            | "cancelling" => Self::Warning,
+            "pending" | "off" | "used" | "skipped" | "stopped" | "cancelled" | "unknown" => Self::Faint,
             _ => Self::Plain,
         }
     }
