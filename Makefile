@@ -9,6 +9,7 @@ SHELL := /bin/bash
 step := @.ci/step
 root := $(shell id -u | grep -qx 0 && echo yes)
 host = $(shell rustc -vV | sed -n "s/^host: //p")
+shipped := controller agent operator runner
 version = $(shell sed -n "/workspace.package/,/^$$/s/^version = .\(.*\).$$/\1/p" Cargo.toml)
 
 .PHONY: help
@@ -24,7 +25,7 @@ demo-down: ## Stop the demo and leave nothing of it behind
 	@demo/down
 
 .PHONY: test
-test: requires kube programs ## Run every test on real parts; sets up what they need first
+test: requires kube engines programs ## Run every test on real parts; sets up what they need first
 	@# Stories wait for others more than they compute: more of them than cores at once.
 	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} .ci/step "test" cargo test --workspace --locked --no-fail-fast
 
@@ -63,14 +64,20 @@ gen: requires kube ## Write again what is generated: proto code, OpenAPI, access
 kube: ## Build the Kubernetes that tests and demo run on (minutes once; kept in the user's cache)
 	$(step) "Kubernetes programs" integration/kube/build
 
+# What data services run, for which stories and demo need a node.
+.PHONY: engines
+engines:
+	$(step) "images of the engines" images/engines/build
+
 .PHONY: images
-images: ## Make the container images of controller and agent in .work/images
-	$(step) "release programs" cargo build --release --locked -p culvert-controller -p culvert-agent
+images: ## Make the container images of our programs and of the engines in .work/images
+	$(step) "release programs" cargo build --release --locked $(foreach name,$(shipped),-p culvert-$(name))
 	@mkdir -p .work/images
-	@for name in controller agent; do \
+	@for name in $(shipped); do \
 	    .ci/step "image of the $$name" images/build "localhost/culvert-$$name:$(version)" \
 	        "target/$(host)/release/culvert-$$name" ".work/images/culvert-$$name.tar"; \
 	done
+	@engines=$$(images/engines/build) && cp "$$engines"/*.tar "$$engines/manifest.json" .work/images/
 
 .PHONY: clean
 clean: ## Remove what was built in this tree; the user's cache stays

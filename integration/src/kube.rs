@@ -166,7 +166,7 @@ impl Cluster {
         self.kit("load", [&image.archive]).await.map(drop)
     }
 
-    /// Adds a part and waits for it: `dns`, `storage` or `postgres`.
+    /// Adds a part and waits for it: `dns`, `storage` or `engines`, the images of [`crate::engines`].
     pub async fn add(&self, part: &str) -> anyhow::Result<()> {
         self.kit("add", [part]).await.map(drop)
     }
@@ -329,7 +329,7 @@ impl Image {
         Ok(Self { repository, tag, digest, archive })
     }
 
-    /// One of the kit's own: `busybox` or `postgres`, for instance. Nodes have busybox already.
+    /// One of the kit's own: `busybox` or `coredns`, for instance. Nodes have busybox already.
     pub async fn of_kit(name: &str) -> anyhow::Result<PathBuf> {
         let folder = process::run(Command::new(kit("images"))).await?;
         Ok(Path::new(folder.trim_end()).join(format!("{name}.tar")))

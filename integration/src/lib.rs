@@ -14,6 +14,7 @@
 //! | [`proxy::ConnectProxy`] | an HTTP CONNECT proxy that asks for a password | 0.1 s |
 //! | [`proxy::Interceptor`] | a box that opens TLS and signs as "Corp Inspect" | at once |
 //! | [`postgres::Postgres`] | an empty PostgreSQL server | 2 s |
+//! | [`engines`] | the images of PostgreSQL and Valkey that data services run | at once |
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
 //! | [`wait::until`] | the only way to wait: bounded, and says what it saw last | |
 //! | [`controller`], [`agent`], [`api`], [`gateway`], [`stage`] | Culvert itself on top of these | |
@@ -45,6 +46,7 @@ pub mod agent;
 pub mod api;
 pub mod controller;
 pub mod door;
+pub mod engines;
 pub mod gateway;
 pub mod hand;
 pub mod kube;
