@@ -28,6 +28,13 @@ pub const SHARE_DIR: &str = "/var/lib/culvert/share";
 pub const VOLUME_DIR: &str = "/var/lib/culvert/data";
 /// Folder (an `emptyDir`) into which the init container copies the runner.
 pub const BIN_DIR: &str = "/opt/culvert/bin";
+/// Folder (an `emptyDir` in memory) for sockets and for files with passwords that must not stay on a volume.
+pub const RUN_DIR: &str = "/run/culvert";
+/// Environment of the pod, by the downward API: `metadata.name`.
+pub const POD_NAME_VAR: &str = "POD_NAME";
+/// Environment of the pod, by the downward API: `metadata.uid`. A container that starts anew in the same pod may
+/// go on as primary at once; another pod of the same name waits until the Lease has expired.
+pub const POD_UID_VAR: &str = "POD_UID";
 /// Port of the runner's own HTTP: `/livez`, `/readyz`, `/status` (JSON, [`InstanceStatus`]), `/metrics`.
 pub const RUNNER_PORT: u16 = 9180;
 
@@ -129,6 +136,12 @@ pub struct InstanceStatus {
     /// Whether commits of the primary wait for this standby.
     #[serde(default)]
     pub synchronous: bool,
+    /// How far the log has come here: timeline and offset, as `2/50331648`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<String>,
+    /// Identity of the data: the engine's own id of it, the same on all instances of a database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_identity: Option<String>,
     /// Bytes of data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_bytes: Option<i64>,

@@ -36,6 +36,20 @@ pub const CREDENTIAL_GENERATION: &str = "data.culvert.dev/credential-generation"
 pub const CANCEL: &str = "data.culvert.dev/cancel";
 /// Annotation on a BackupSchedule or BackupTarget: changed to ask for a run now.
 pub const RUN_NOW: &str = "data.culvert.dev/run-now";
+/// Annotation on the Lease of a primary: identity of the data that was made once. No data is made a second time.
+pub const INITIALISED: &str = "data.culvert.dev/initialised";
+/// Annotation on the Lease of a primary: pods of standbys that hold every acknowledged write, with commas between.
+pub const SYNCHRONOUS: &str = "data.culvert.dev/synchronous";
+/// Annotation on the Lease of a primary: pod that shall become primary. Written by the operator or a person, removed
+/// by the pod that has become it.
+pub const SWITCHOVER_TO: &str = "data.culvert.dev/switchover-to";
+/// Annotation on the Lease of a primary: how far the log had come at the last renewal, as `2/50331648`.
+pub const POSITION: &str = "data.culvert.dev/position";
+/// Annotation on the Lease of a primary: uid of the pod that holds it.
+pub const HOLDER_UID: &str = "data.culvert.dev/holder-uid";
+/// Annotation on the Lease of a primary: `true` when the holder stops by itself before the Lease expires, so that
+/// another may take it then; `false` when the holder is the only instance, and nobody else may.
+pub const FENCED: &str = "data.culvert.dev/fenced";
 /// Annotation on a DataService: allows deletion although `spec.deletion.protection` is set.
 pub const DELETE_CONFIRMED: &str = "data.culvert.dev/delete-confirmed";
 /// Annotation on a DataService: name of the Restore that exchanges its volumes. While it is there no instance runs,

@@ -1,0 +1,1 @@
+//! Reaches a target: S3, Azure Blob Storage, GCS, a file share.
