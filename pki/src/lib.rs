@@ -20,6 +20,7 @@ pub mod authority;
 pub mod csr;
 #[cfg(test)]
 mod forge;
+pub mod hpke;
 pub mod key;
 pub mod name;
 pub mod pem;
