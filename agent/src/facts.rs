@@ -64,6 +64,7 @@ pub async fn probe(kube: &Client, route: Route, policy: String) -> Facts {
         problem: problems.join("; "),
         route: route.as_str().to_owned(),
         policy,
+        ..Facts::default()
     }
 }
 

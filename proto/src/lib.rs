@@ -25,3 +25,10 @@ pub mod enrolment {
         include!("gen/culvert.enrolment.v1.rs");
     }
 }
+
+/// What agents tell of their clusters on their own accord.
+pub mod telemetry {
+    pub mod v1 {
+        include!("gen/culvert.telemetry.v1.rs");
+    }
+}

@@ -5,7 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-const CONTRACTS: [&str; 2] = ["culvert/tunnel/v1/tunnel.proto", "culvert/enrolment/v1/enrolment.proto"];
+const CONTRACTS: [&str; 3] = [
+    "culvert/tunnel/v1/tunnel.proto",
+    "culvert/enrolment/v1/enrolment.proto",
+    "culvert/telemetry/v1/telemetry.proto",
+];
 
 fn generate(into: &Path) {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
@@ -27,7 +31,7 @@ fn committed_code_is_current() {
     }
     let fresh = tempfile::tempdir().expect("a temporary folder");
     generate(fresh.path());
-    for name in ["culvert.tunnel.v1.rs", "culvert.enrolment.v1.rs"] {
+    for name in ["culvert.tunnel.v1.rs", "culvert.enrolment.v1.rs", "culvert.telemetry.v1.rs"] {
         let want = std::fs::read_to_string(fresh.path().join(name)).expect("generated");
         let have = std::fs::read_to_string(committed.join(name)).unwrap_or_default();
         assert!(have == want, "src/gen/{name} is stale: run `make gen`");

@@ -182,6 +182,11 @@ pub struct Facts {
     /// The agent's local policy, in one sentence; empty when it allows all.
     #[prost(string, tag = "8")]
     pub policy: ::prost::alloc::string::String,
+    /// Public key to which secrets for this cluster are sealed: HPKE (RFC 9180)
+    /// with X25519, HKDF-SHA256 and AES-128-GCM; 32 bytes. Empty when the agent
+    /// opens none.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub sealing_key: ::prost::bytes::Bytes,
 }
 /// The agent is stopping: send no new `Open`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
