@@ -6,6 +6,7 @@ use culvert_pki::name::Identity;
 use culvert_pki::token::TokenId;
 use culvert_pki::verify::{Peer as Certified, verify_peer};
 use culvert_proto::enrolment::v1::enrolment_server::EnrolmentServer;
+use culvert_proto::telemetry::v1::telemetry_server::TelemetryServer;
 use culvert_tunnel::{AgentKey, Ended, Hub, Peer};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -14,6 +15,7 @@ use super::admission::Gatekeeper;
 use super::enrolment::{Desk, MESSAGE_MAX};
 use super::metrics::AgentMetrics;
 use super::silence::{GRPC_ONLY, GrpcOnly, Use, Used};
+use super::telemetry::{REPORT_BYTES_MAX, TelemetryDesk};
 use crate::app::{App, AttemptKey};
 use crate::domain::Stage;
 use crate::supervise::Supervisor;
@@ -112,8 +114,11 @@ impl Agents {
             attempt,
         };
         let used = Used::default();
-        let server = EnrolmentServer::new(desk).max_decoding_message_size(MESSAGE_MAX);
-        let fallback = GrpcOnly::new(server, used.clone());
+        let enrolment = EnrolmentServer::new(desk).max_decoding_message_size(MESSAGE_MAX);
+        let desk = TelemetryDesk { app: self.app.clone(), source: caller.source, agent };
+        let telemetry = TelemetryServer::new(desk).max_decoding_message_size(REPORT_BYTES_MAX);
+        let services = tonic::service::Routes::new(enrolment).add_service(telemetry);
+        let fallback = GrpcOnly::new(services, used.clone());
         let serial =
             certified.as_ref().map(|(_, certified)| certified.serial.to_string()).unwrap_or_default();
         let not_after = certified.map(|(_, certified)| certified.not_after.into());

@@ -25,6 +25,7 @@ mod news;
 mod refusal;
 mod sight;
 mod silence;
+mod telemetry;
 
 pub(crate) use self::door::{Agents, Caller};
 pub(crate) use self::metrics::AgentMetrics;

@@ -26,8 +26,8 @@ use super::Shared;
 use super::ask::{Asking, Filter};
 use super::status::Problem;
 use super::wire::{Agent, Attempt, Cluster};
-use crate::app::{App, Change, Error, News, Since};
-use crate::domain::{Caller, ClusterId, ClusterRef, Fault};
+use crate::app::{App, Change, Error, News, Noted, Since};
+use crate::domain::{Caller, ClusterId, ClusterRef, Fault, ObjectKind};
 
 /// How often a comment shows that the stream lives.
 const BEAT: Duration = Duration::from_secs(10);
@@ -188,7 +188,7 @@ impl Watching {
             Since::Changes(changes, newest) => {
                 self.seen = newest;
                 let wanted = |c: &&Arc<Change>| self.cluster.is_none_or(|cluster| c.cluster == cluster);
-                self.ready.extend(changes.iter().filter(wanted).filter_map(|c| event(c)));
+                self.ready.extend(changes.iter().filter(wanted).flat_map(|c| told_of(c)));
             }
         }
     }
@@ -201,18 +201,50 @@ fn time_left(app: &App, caller: &Caller) -> Duration {
     left.map_or(far, |left| Duration::try_from(left).unwrap_or_default().min(far))
 }
 
-fn event(change: &Change) -> Option<Event> {
-    let event = Event::default().id(change.id.to_string());
+/// What a watcher is told of a change. The last one carries its number: whoever comes back with
+/// it has seen all of them.
+fn told_of(change: &Change) -> Vec<Event> {
+    let event = Event::default();
     let filled = match &change.news {
-        News::Cluster(view) => event.event("cluster").json_data(Cluster::from((**view).clone())),
-        News::Agent(view) => event.event("agent").json_data(Agent::from((**view).clone())),
-        News::Attempt(attempt) => event.event("attempt").json_data(Attempt::from((**attempt).clone())),
-    };
-    match filled {
-        Ok(event) => Some(event),
-        Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "change not rendered");
-            None
+        News::Cluster(view) => vec![event.event("cluster").json_data(Cluster::from((**view).clone()))],
+        News::Agent(view) => vec![event.event("agent").json_data(Agent::from((**view).clone()))],
+        News::Attempt(attempt) => {
+            vec![event.event("attempt").json_data(Attempt::from((**attempt).clone()))]
         }
+        News::Observed(noted) => noted.iter().filter_map(|one| object_event(change, one)).collect(),
+    };
+    let mut rendered: Vec<Event> = filled.into_iter().filter_map(rendered).collect();
+    if let Some(last) = rendered.pop() {
+        rendered.push(last.id(change.id.to_string()));
     }
+    rendered
+}
+
+fn rendered(event: Result<Event, axum::Error>) -> Option<Event> {
+    if let Err(error) = &event {
+        tracing::error!(error = error as &dyn std::error::Error, "change not rendered");
+    }
+    event.ok()
+}
+
+/// That an object of a cluster changed: enough to know what to fetch again.
+fn object_event(change: &Change, noted: &Noted) -> Option<Result<Event, axum::Error>> {
+    let name = match noted.key.kind {
+        ObjectKind::DataPlane => "data_plane",
+        ObjectKind::DataService => "data_service",
+        ObjectKind::BackupTarget => "backup_target",
+        ObjectKind::BackupSchedule => "backup_schedule",
+        ObjectKind::Backup => "backup",
+        ObjectKind::Restore => "restore",
+        // What was released of a data service; its own status tells the same.
+        ObjectKind::Database => return None,
+    };
+    let data = serde_json::json!({
+        "cluster_id": change.cluster,
+        "namespace": noted.key.namespace,
+        "name": noted.key.name,
+        "record": noted.record,
+        "gone": noted.gone,
+    });
+    Some(Event::default().event(name).json_data(data))
 }

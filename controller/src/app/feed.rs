@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::mirror::Noted;
 use super::views::{AgentView, ClusterView};
 use crate::domain::{Attempt, ClusterId, OrgId, Time};
 
@@ -39,6 +40,9 @@ pub enum News {
     Agent(Box<AgentView>),
     /// An attempt to enrol.
     Attempt(Box<Attempt>),
+    /// Objects of the cluster that changed or are gone, all that one report told: whatever an
+    /// agent tells, it takes one place in the ring.
+    Observed(Vec<Noted>),
 }
 
 /// What came after a number.

@@ -90,6 +90,7 @@ pub(super) fn facts(told: &proto::Facts) -> Facts {
         route: told.route.clone(),
         policy: told.policy.clone(),
         problem: told.problem.clone(),
+        sealing_key: data_encoding::HEXLOWER.encode(&told.sealing_key),
     }
     .bounded()
 }

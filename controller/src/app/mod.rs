@@ -41,6 +41,7 @@ mod join_tokens;
 mod kek_file;
 mod keys;
 mod live;
+mod mirror;
 mod once;
 mod people;
 mod presence;
@@ -74,6 +75,7 @@ pub use info::Info;
 pub use join_tokens::{IssuedJoinToken, NewJoinToken};
 pub use keys::{SERVER_CERTIFICATE_LIFE, ServerIdentity};
 pub use live::LiveSession;
+pub use mirror::{Noted, Report, Resync, Taken, Untaken};
 pub use once::Once;
 pub use people::PersonCertificate;
 pub use renewal::{Rejoin, Renewed};
@@ -100,6 +102,7 @@ struct Inner {
     revocations: watch::Sender<u64>,
     callers: callers::CallerCache,
     targets: gateway::TargetCache,
+    tellers: mirror::Tellers,
     sign_ins: throttle::Throttle,
     enrolments: throttle::Throttle,
     reaches: throttle::Throttle,
@@ -126,6 +129,7 @@ impl App {
             revocations: watch::Sender::new(0),
             callers: callers::CallerCache::default(),
             targets: gateway::TargetCache::default(),
+            tellers: mirror::Tellers::default(),
             // A person mistypes a code a few times; a machine that guesses at 60
             // bits gets nowhere at this rate.
             sign_ins: throttle::Throttle::new(10, 10),

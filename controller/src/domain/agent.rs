@@ -99,6 +99,10 @@ pub struct Facts {
     pub policy: String,
     /// A probe that failed, and why; empty when none did.
     pub problem: String,
+    /// Public key to which secrets for the cluster are sealed, in hexadecimal digits; empty when
+    /// the agent opens none.
+    #[serde(default)]
+    pub sealing_key: String,
 }
 
 /// The most bytes any text an agent tells of itself may keep.
@@ -115,6 +119,7 @@ impl Facts {
             &mut self.route,
             &mut self.policy,
             &mut self.problem,
+            &mut self.sealing_key,
         ] {
             *text = bounded_text(text, FACT_MAX);
         }

@@ -28,6 +28,7 @@ pub mod diagnosis;
 pub mod id;
 pub mod join_token;
 pub mod name;
+pub mod observed;
 pub mod organisation;
 pub mod page;
 pub mod session;
@@ -45,6 +46,7 @@ pub use id::{
 };
 pub use join_token::{JoinToken, JoinTokenState};
 pub use name::{ClusterName, Fault, Labels, Name};
+pub use observed::{ObjectKey, ObjectKind, ObservedObject};
 pub use organisation::{Organisation, Role, User};
 pub use page::{Cursor, Page, PageSize};
 pub use session::{Session, SignInCode};

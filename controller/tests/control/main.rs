@@ -13,6 +13,7 @@ mod enrolment;
 mod events;
 mod fixture;
 mod gateway;
+mod mirror;
 mod postgres;
 mod presence;
 mod requests;

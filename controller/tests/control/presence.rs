@@ -59,8 +59,8 @@ impl Handler for Idle {
 }
 
 /// An agent that enrolled, with its way to the hub.
-struct Agent {
-    key: AgentKey,
+pub(crate) struct Agent {
+    pub(crate) key: AgentKey,
     serial: String,
 }
 
@@ -71,7 +71,7 @@ struct Connection {
     _signals: mpsc::Receiver<Signal>,
 }
 
-async fn enrol(house: &House, admin: &Client<'_>, name: &str) -> Agent {
+pub(crate) async fn enrol(house: &House, admin: &Client<'_>, name: &str) -> Agent {
     let token = admin.join_token(name).await;
     let attempt = house.app.attempt_reached(&token.id(), [10, 0, 0, 1].into()).await;
     let pair = KeyPair::generate().unwrap();

@@ -13,6 +13,8 @@ pub(in crate::store) mod cluster;
 pub(in crate::store) mod data_key;
 pub(in crate::store) mod idempotency_key;
 pub(in crate::store) mod join_token;
+pub(in crate::store) mod observed_cluster;
+pub(in crate::store) mod observed_object;
 pub(in crate::store) mod organisation;
 pub(in crate::store) mod session;
 pub(in crate::store) mod setting;

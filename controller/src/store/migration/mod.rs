@@ -5,6 +5,7 @@
 //! is killed in the middle leaves either the old schema or the new one.
 
 mod m20261123_190000_first_tables;
+mod m20261125_031000_observed_objects;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
@@ -13,6 +14,9 @@ pub(super) struct Migrator;
 
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261123_190000_first_tables::Migration)]
+        vec![
+            Box::new(m20261123_190000_first_tables::Migration),
+            Box::new(m20261125_031000_observed_objects::Migration),
+        ]
     }
 }
