@@ -28,6 +28,7 @@
 //! - to keep a finalizer for anything that a namespace being deleted cannot give any more.
 
 pub mod config;
+mod backup_schedule;
 mod data_plane;
 mod data_service;
 mod database;
@@ -38,5 +39,6 @@ mod ops;
 mod reconcile;
 mod run;
 pub mod telemetry;
+mod timetable;
 
 pub use run::run;

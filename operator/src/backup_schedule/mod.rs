@@ -1,0 +1,2 @@
+//! Schedules of backups.
+pub mod retention;
