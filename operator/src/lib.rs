@@ -28,11 +28,15 @@
 //! - to keep a finalizer for anything that a namespace being deleted cannot give any more.
 
 pub mod config;
+#[allow(dead_code, reason = "W5 wires")]
 mod backup_schedule;
+mod backup_target;
 mod data_plane;
 mod data_service;
 mod database;
 
+#[allow(dead_code, reason = "W5")]
+mod jobs;
 mod leader;
 mod metrics;
 mod ops;

@@ -16,7 +16,7 @@ const LONGEST_FOLD: SignedDuration = SignedDuration::from_hours(3);
 
 /// Why an expression or a zone is none.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub(crate) enum Unfit {
     /// The expression cannot be read.
     #[error("the cron expression {0:?} cannot be read: {1}")]
     Expression(String, String),
@@ -30,7 +30,7 @@ pub enum Unfit {
 
 /// A cron expression with its zone.
 #[derive(Debug, Clone)]
-pub struct Timetable {
+pub(crate) struct Timetable {
     cron: Cron,
     zone: TimeZone,
 }
@@ -40,7 +40,7 @@ impl Timetable {
     ///
     /// # Errors
     /// When either cannot be read, or the expression is never due.
-    pub fn parse(expression: &str, zone: &str) -> Result<Self, Unfit> {
+    pub(crate) fn parse(expression: &str, zone: &str) -> Result<Self, Unfit> {
         let unread = |why: String| Unfit::Expression(expression.to_owned(), why);
         if expression.split_whitespace().count() != 5 {
             return Err(unread("five fields are wanted: minute hour day month weekday".to_owned()));
@@ -55,7 +55,7 @@ impl Timetable {
 
     /// The first due time after `after`; none within the years that are looked through.
     #[must_use]
-    pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next(&self, after: Timestamp) -> Option<Timestamp> {
         let mut best: Option<Timestamp> = None;
         for wall in self.walls_from(after.checked_sub(LONGEST_FOLD).ok()?)? {
             let Some((early, late)) = self.instants(wall) else { continue };
@@ -72,7 +72,7 @@ impl Timetable {
 
     /// The due times after `after`, up to and with `until`, at most `limit` of them.
     #[must_use]
-    pub fn due(&self, after: Timestamp, until: Timestamp, limit: usize) -> Vec<Timestamp> {
+    pub(crate) fn due(&self, after: Timestamp, until: Timestamp, limit: usize) -> Vec<Timestamp> {
         std::iter::successors(self.next(after), |at| self.next(*at))
             .take_while(|at| *at <= until)
             .take(limit)

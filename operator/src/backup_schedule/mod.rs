@@ -1,2 +1,2 @@
 //! Schedules of backups.
-pub mod retention;
+pub(crate) mod retention;

@@ -18,7 +18,7 @@ const FAILED_AT_MOST: usize = 20;
 
 /// What has become of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// Lies in the target, whole.
     Whole,
     /// Lies in the target; its verification found that it cannot be restored.
@@ -31,22 +31,22 @@ pub enum Outcome {
 
 /// A backup, as retention sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
+pub(crate) struct Candidate {
     /// Name of the object.
-    pub name: String,
+    pub(crate) name: String,
     /// When it was made: its end, or its creation when it has none.
-    pub at: Timestamp,
+    pub(crate) at: Timestamp,
     /// What has become of it.
-    pub outcome: Outcome,
+    pub(crate) outcome: Outcome,
     /// Whether recovery to a point in time begins from it.
-    pub archived: bool,
+    pub(crate) archived: bool,
     /// Whether a restore or a verification uses it now.
-    pub in_use: bool,
+    pub(crate) in_use: bool,
 }
 
 /// Names of the backups that go, oldest first.
 #[must_use]
-pub fn beyond(retention: &Retention, candidates: &[Candidate], now: Timestamp) -> Vec<String> {
+pub(crate) fn beyond(retention: &Retention, candidates: &[Candidate], now: Timestamp) -> Vec<String> {
     let mut newest_first: Vec<&Candidate> = candidates.iter().collect();
     newest_first.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| b.name.cmp(&a.name)));
     let whole: Vec<&Candidate> = filtered(&newest_first, |one| one.outcome == Outcome::Whole);

@@ -39,7 +39,7 @@ pub(crate) fn binding(namespace: &str) -> RoleBinding {
     RoleBinding {
         metadata: metadata(namespace),
         role_ref: RoleRef {
-            api_group: "rbac.authorization.k8s.io".to_owned(),
+            api_group: Some("rbac.authorization.k8s.io".to_owned()),
             kind: "Role".to_owned(),
             name: NAME.to_owned(),
         },
