@@ -27,15 +27,16 @@
 //!   what may succeed on the next try;
 //! - to keep a finalizer for anything that a namespace being deleted cannot give any more.
 
-pub mod config;
-#[allow(dead_code, reason = "W5 wires")]
+mod backup;
+#[allow(dead_code, reason = "its controller comes next")]
 mod backup_schedule;
 mod backup_target;
+pub mod config;
 mod data_plane;
 mod data_service;
 mod database;
 
-#[allow(dead_code, reason = "W5")]
+#[allow(dead_code, reason = "names for schedules and restores come into use with their controllers")]
 mod jobs;
 mod leader;
 mod metrics;
@@ -43,6 +44,7 @@ mod ops;
 mod reconcile;
 mod run;
 pub mod telemetry;
+#[allow(dead_code, reason = "its users come next")]
 mod timetable;
 
 pub use run::run;

@@ -177,7 +177,11 @@ mod tests {
 
     #[test]
     fn a_broken_one_does_not_count_as_kept() {
-        let all = [one("broken", 1, Outcome::Broken), one("good", 100, Outcome::Whole), one("old", 200, Outcome::Whole)];
+        let all = [
+            one("broken", 1, Outcome::Broken),
+            one("good", 100, Outcome::Whole),
+            one("old", 200, Outcome::Whole),
+        ];
         assert_eq!(beyond(&limits(Some(1), None, 1), &all, now()), ["old"]);
         let all = [one("good", 1, Outcome::Whole), one("broken", 100, Outcome::Broken)];
         assert_eq!(beyond(&limits(Some(1), None, 1), &all, now()), ["broken"]);
@@ -185,7 +189,8 @@ mod tests {
 
     #[test]
     fn a_failed_one_goes_a_day_after_it_was_overcome() {
-        let all = [one("good", 1, Outcome::Whole), one("new", 2, Outcome::Failed), one("old", 30, Outcome::Failed)];
+        let all =
+            [one("good", 1, Outcome::Whole), one("new", 2, Outcome::Failed), one("old", 30, Outcome::Failed)];
         assert_eq!(beyond(&limits(None, None, 1), &all, now()), ["old"]);
         assert!(beyond(&limits(None, None, 1), &[one("old", 30, Outcome::Failed)], now()).is_empty());
     }

@@ -11,10 +11,9 @@ use culvert_resources::{
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::ListParams;
 use kube::runtime::controller::Controller;
 use kube::runtime::watcher;
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -59,7 +58,7 @@ struct Status {
 }
 
 async fn reconcile(target: Arc<BackupTarget>, work: Work) -> Result<Next, Error> {
-    if target.meta().deletion_timestamp.is_some() {
+    if target.metadata.deletion_timestamp.is_some() {
         return let_go(&target, &work).await;
     }
     work.finalizer(target.as_ref(), true).await?;
@@ -156,7 +155,9 @@ async fn newest_check(work: &Work, target: &BackupTarget) -> Result<(Option<Stri
         work.list(&target.namespace().unwrap_or_default(), CHECKS, &target.name_any()).await?;
     let over = |job: &Job| {
         let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        conditions.into_iter().any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
+        conditions
+            .into_iter()
+            .any(|one| matches!(one.type_.as_str(), "Complete" | "Failed") && one.status == "True")
     };
     let active = jobs.iter().any(|job| !over(job));
     let newest = jobs.into_iter().max_by_key(|job| job.creation_timestamp());
@@ -221,26 +222,4 @@ async fn users(work: &Work, target: &BackupTarget) -> Result<Vec<String>, Error>
         .filter(|backup| backup.spec.target == name && backup.spec.deletion_policy == DeletionPolicy::Delete)
         .map(|backup| format!("Backup/{}", backup.name_any()));
     Ok(of_services.chain(of_schedules).chain(of_backups).take(10).collect())
-}
-
-impl Work {
-    /// All objects of a kind in a namespace.
-    pub(crate) async fn all<K>(&self, namespace: &str) -> Result<Vec<K>, Error>
-    where
-        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + serde::de::DeserializeOwned
-            + Clone
-            + std::fmt::Debug,
-    {
-        let list = self.api::<K>(namespace).list(&ListParams::default()).await;
-        list.map(|list| list.items).map_err(|error| Error::kube(format!("listing {}", K::plural(&())), error))
-    }
-
-    /// Whether a namespace is being deleted, or gone.
-    pub(crate) async fn namespace_ends(&self, namespace: &str) -> Result<bool, Error> {
-        let namespaces: Api<v1::Namespace> = Api::all(self.world().client());
-        let found = namespaces.get_opt(namespace).await;
-        let found = found.map_err(|error| Error::kube(format!("reading Namespace {namespace}"), error))?;
-        Ok(found.is_none_or(|namespace| namespace.metadata.deletion_timestamp.is_some()))
-    }
 }

@@ -89,7 +89,11 @@ impl Seen<'_> {
         let name = self.target.spec.secret.as_ref().map(|secret| secret.name.clone()).unwrap_or_default();
         if let Some(error) = self.target.status.as_ref().and_then(|status| status.credential_error.as_ref()) {
             let next = "Give the credentials again, so that they are sealed to the agent's present key.";
-            return Some(why("credentials_not_opened", format!("The agent cannot open the credentials: {error}."), next));
+            return Some(why(
+                "credentials_not_opened",
+                format!("The agent cannot open the credentials: {error}."),
+                next,
+            ));
         }
         match &self.secret {
             Secret::NotNamed => None,
@@ -153,7 +157,8 @@ impl Seen<'_> {
         }
         match (self.current_probe(), self.why()) {
             (Some(probe), None) if probe.ok => {
-                let message = format!("written, read, listed and deleted in {} ms{}", probe.took_ms, skew(probe));
+                let message =
+                    format!("written, read, listed and deleted in {} ms{}", probe.took_ms, skew(probe));
                 conditions.say(Reachable, true, "Checked", message);
                 conditions.say(CredentialsValid, true, "Checked", "the store took them");
             }
@@ -161,7 +166,12 @@ impl Seen<'_> {
                 conditions.not(Reachable, &cause);
                 match probe.failed_step.as_deref() {
                     Some("authenticate") => conditions.not(CredentialsValid, &cause),
-                    _ => conditions.say(CredentialsValid, Verdict::Unknown, "NotAsked", "the check did not get so far"),
+                    _ => conditions.say(
+                        CredentialsValid,
+                        Verdict::Unknown,
+                        "NotAsked",
+                        "the check did not get so far",
+                    ),
                 };
             }
             (_, cause) => {
@@ -200,8 +210,11 @@ fn cause_of(probe: &Probe) -> Why {
     match probe.clock_skew_ms {
         Some(skew) if skew.abs() > SKEW_MS && probe.failed_step.as_deref() == Some("authenticate") => why(
             "clock_skew",
-            format!("The clock of the node is {} s {} that of the store, which refuses the signature.",
-                skew.abs() / 1000, if skew > 0 { "behind" } else { "ahead of" }),
+            format!(
+                "The clock of the node is {} s {} that of the store, which refuses the signature.",
+                skew.abs() / 1000,
+                if skew > 0 { "behind" } else { "ahead of" }
+            ),
             "Set the clocks of the nodes by NTP.",
         ),
         _ => told,
@@ -345,10 +358,14 @@ mod tests {
     fn a_refusal_is_told_apart_from_a_wrong_clock() {
         let mut refused = probe("2026-05-01T11:59:00Z", false);
         refused["failedStep"] = json!("authenticate");
-        refused["why"] = json!({"code": "credentials_expired", "message": "m", "who": "storage-owner", "next": "n"});
+        refused["why"] =
+            json!({"code": "credentials_expired", "message": "m", "who": "storage-owner", "next": "n"});
         let expired = target(s3(), refused.clone());
         assert_eq!(seen(&expired).why().unwrap().code, "credentials_expired");
-        assert_eq!(verdict(&seen(&expired), ConditionType::CredentialsValid), ("False".to_owned(), "CredentialsExpired".to_owned()));
+        assert_eq!(
+            verdict(&seen(&expired), ConditionType::CredentialsValid),
+            ("False".to_owned(), "CredentialsExpired".to_owned())
+        );
         refused["clockSkewMs"] = json!(601_000);
         let late = target(s3(), refused);
         let cause = seen(&late).why().unwrap();

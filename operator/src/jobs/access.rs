@@ -80,7 +80,9 @@ mod tests {
         for rule in role("shop").rules.unwrap() {
             let resources = rule.resources.unwrap();
             assert!(!resources.iter().any(|resource| resource == "secrets" || resource.contains('*')));
-            assert!(!rule.verbs.iter().any(|verb| ["delete", "*", "list", "update"].contains(&verb.as_str())));
+            assert!(
+                !rule.verbs.iter().any(|verb| ["delete", "*", "list", "update"].contains(&verb.as_str()))
+            );
         }
     }
 }

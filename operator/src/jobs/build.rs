@@ -226,8 +226,10 @@ fn config_volume(config_map: &str) -> Volume {
 
 /// An empty folder that goes with the pod; bounded, so that it cannot fill the node's disk.
 fn scratch(name: &str) -> Volume {
-    let source =
-        EmptyDirVolumeSource { size_limit: Some(Quantity("256Mi".to_owned())), ..EmptyDirVolumeSource::default() };
+    let source = EmptyDirVolumeSource {
+        size_limit: Some(Quantity("256Mi".to_owned())),
+        ..EmptyDirVolumeSource::default()
+    };
     Volume { name: name.to_owned(), empty_dir: Some(source), ..Volume::default() }
 }
 

@@ -5,8 +5,13 @@ use culvert_resources::{Failure, WhoCanFix, Why};
 /// for whoever owns the cluster, who sees the Job's log.
 pub(crate) fn who(code: &str) -> WhoCanFix {
     match code {
-        "credentials_expired" | "credentials_refused" | "access_denied" | "no_bucket" | "bucket_full"
-        | "object_locked" | "throttled" => WhoCanFix::StorageOwner,
+        "credentials_expired"
+        | "credentials_refused"
+        | "access_denied"
+        | "no_bucket"
+        | "bucket_full"
+        | "object_locked"
+        | "throttled" => WhoCanFix::StorageOwner,
         "no_secret" | "secret_incomplete" | "no_target" | "no_service" | "wrong_version"
         | "outside_window" | "wrong_engine" | "bad_schedule" | "confirm_mismatch" | "name_taken"
         | "corrupt_backup" | "no_manifest" | "wrong_key" => WhoCanFix::Developer,

@@ -5,6 +5,7 @@
 use culvert_resources::{Failure, Why};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Event, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
 use super::causes::{failure_of, seen_in, why};
@@ -25,6 +26,8 @@ pub(crate) enum Outcome {
     Succeeded {
         /// What the runner left behind.
         message: Option<String>,
+        /// When.
+        at: Option<Timestamp>,
     },
     /// It ended badly and is not tried again.
     Failed {
@@ -32,7 +35,16 @@ pub(crate) enum Outcome {
         attempts: i64,
         /// Why.
         failure: Failure,
+        /// When.
+        at: Option<Timestamp>,
     },
+}
+
+impl Outcome {
+    /// Whether it is at work.
+    pub(crate) fn active(&self) -> bool {
+        matches!(self, Self::Active { .. })
+    }
 }
 
 /// What became of `job`; `pods` are its pods, `events` the warnings about it and them.
@@ -40,11 +52,13 @@ pub(crate) fn judge(job: Option<&Job>, pods: &[Pod], events: &[Event]) -> Outcom
     let Some(job) = job else { return Outcome::Absent };
     let attempts = attempts(job);
     if holds(job, "Complete") || holds(job, "SuccessCriteriaMet") {
-        return Outcome::Succeeded { message: newest(pods).and_then(terminated).and_then(|end| end.message) };
+        let message = newest(pods).and_then(terminated).and_then(|end| end.message);
+        return Outcome::Succeeded { message, at: ended(job) };
     }
     match failed(job) {
         Some((reason, message)) => {
-            Outcome::Failed { attempts, failure: cause_of_failure(job, &reason, &message, pods, events) }
+            let failure = cause_of_failure(job, &reason, &message, pods, events);
+            Outcome::Failed { attempts, failure, at: ended(job) }
         }
         None => Outcome::Active { attempts, why: waiting_for(job, pods, events) },
     }
@@ -62,11 +76,18 @@ fn holds(job: &Job, kind: &str) -> bool {
     conditions.into_iter().any(|condition| condition.type_ == kind && condition.status == "True")
 }
 
+/// When the last of its conditions changed, which for a Job that is over is its end.
+fn ended(job: &Job) -> Option<Timestamp> {
+    let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().filter_map(|one| one.last_transition_time.as_ref().map(|at| at.0)).max()
+}
+
 /// Reason and message of a Job that is over, badly. A Job that is about to fail (`FailureTarget`) still has a pod that
 /// ends, so it is not over.
 fn failed(job: &Job) -> Option<(String, String)> {
     let conditions = job.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let over = conditions.into_iter().find(|condition| condition.type_ == "Failed" && condition.status == "True")?;
+    let over =
+        conditions.into_iter().find(|condition| condition.type_ == "Failed" && condition.status == "True")?;
     Some((over.reason.clone().unwrap_or_default(), over.message.clone().unwrap_or_default()))
 }
 
@@ -78,8 +99,7 @@ fn cause_of_failure(job: &Job, reason: &str, message: &str, pods: &[Pod], events
     if reason == "DeadlineExceeded" {
         let seconds = job.spec.as_ref().and_then(|spec| spec.active_deadline_seconds).unwrap_or_default();
         let stuck = waiting_for(job, pods, events).map(|why| format!(" It waited: {}", why.message));
-        let message =
-            format!("It did not end within {seconds} s.{}", stuck.unwrap_or_default());
+        let message = format!("It did not end within {seconds} s.{}", stuck.unwrap_or_default());
         return failure_of(
             &why("deadline", message, "Raise the deadline, or look at what it waited for."),
             "run",
@@ -88,7 +108,8 @@ fn cause_of_failure(job: &Job, reason: &str, message: &str, pods: &[Pod], events
     let silent = newest(pods).and_then(killed).or_else(|| waiting_for(job, pods, events));
     let cause = silent.unwrap_or_else(|| {
         let name = job.name_any();
-        let text = if message.is_empty() { "Its pods ended without a word.".to_owned() } else { message.to_owned() };
+        let text =
+            if message.is_empty() { "Its pods ended without a word.".to_owned() } else { message.to_owned() };
         why("job_failed", text, format!("Look at the log of the Job {name}, and at the events of its pods."))
     });
     failure_of(&cause, "run")
@@ -135,7 +156,8 @@ fn killed(pod: &Pod) -> Option<Why> {
 
 /// The last line that a pod left, as an appendix to a sentence.
 fn tail(end: &ContainerStateTerminated) -> String {
-    let last = end.message.as_deref().and_then(|text| text.lines().rev().find(|line| !line.trim().is_empty()));
+    let last =
+        end.message.as_deref().and_then(|text| text.lines().rev().find(|line| !line.trim().is_empty()));
     last.map_or_else(|| ".".to_owned(), |line| format!(": {}", line.chars().take(300).collect::<String>()))
 }
 
@@ -144,7 +166,8 @@ fn waiting_for(job: &Job, pods: &[Pod], events: &[Event]) -> Option<Why> {
     match newest(pods) {
         None => refused(job, events),
         Some(pod) if phase(pod) == "Pending" => {
-            let cause = not_pulled(pod).or_else(|| unschedulable(pod)).or_else(|| not_mounted(pod, events))?;
+            let cause =
+                not_pulled(pod).or_else(|| unschedulable(pod)).or_else(|| not_mounted(pod, events))?;
             Some(seen_in(cause, "Pod", &pod.name_any()))
         }
         Some(_) => None,
@@ -170,7 +193,9 @@ fn not_pulled(pod: &Pod) -> Option<Why> {
     let containers =
         status.init_container_statuses.iter().flatten().chain(status.container_statuses.iter().flatten());
     for container in containers {
-        let Some(waiting) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else { continue };
+        let Some(waiting) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else {
+            continue;
+        };
         let told = waiting.message.clone().unwrap_or_default();
         match waiting.reason.as_deref().unwrap_or_default() {
             "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" => {
@@ -199,7 +224,11 @@ fn unschedulable(pod: &Pod) -> Option<Why> {
         .into_iter()
         .find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
     let told = stuck.message.clone().unwrap_or_default();
-    Some(why("unschedulable", format!("No node takes its pod: {told}"), "Add room, or remove what keeps it away."))
+    Some(why(
+        "unschedulable",
+        format!("No node takes its pod: {told}"),
+        "Add room, or remove what keeps it away.",
+    ))
 }
 
 fn not_mounted(pod: &Pod, events: &[Event]) -> Option<Why> {
@@ -229,7 +258,8 @@ fn terminated(pod: &Pod) -> Option<ContainerStateTerminated> {
     let ended = |state: &Option<ContainerState>| state.as_ref().and_then(|state| state.terminated.clone());
     let working = status.container_statuses.iter().flatten().find_map(|container| ended(&container.state));
     let installing = || {
-        let ends = status.init_container_statuses.iter().flatten().find_map(|container| ended(&container.state));
+        let ends =
+            status.init_container_statuses.iter().flatten().find_map(|container| ended(&container.state));
         ends.filter(|end| end.exit_code != 0)
     };
     working.or_else(installing)
@@ -251,7 +281,9 @@ mod tests {
     }
 
     fn over(reason: &str) -> Job {
-        job(json!({"failed": 3, "conditions": [{"type": "Failed", "status": "True", "reason": reason, "message": "over"}]}))
+        job(
+            json!({"failed": 3, "conditions": [{"type": "Failed", "status": "True", "reason": reason, "message": "over"}]}),
+        )
     }
 
     fn pod(status: Value) -> Pod {
@@ -259,7 +291,7 @@ mod tests {
         serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap()
     }
 
-    fn ended(state: Value) -> Pod {
+    fn finished(state: Value) -> Pod {
         let container = json!({"name": "runner", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"terminated": state}});
         pod(json!({"phase": "Failed", "containerStatuses": [container]}))
@@ -290,8 +322,9 @@ mod tests {
     #[test]
     fn what_the_runner_says_comes_first() {
         let said = json!({"step": "upload", "code": "no_bucket", "message": "There is no bucket b.", "hint": "Make it."});
-        let pods = [ended(json!({"exitCode": 65, "reason": "OOMKilled", "message": said.to_string()}))];
-        let Outcome::Failed { attempts, failure } = judge(Some(&over("PodFailurePolicy")), &pods, &[]) else {
+        let pods = [finished(json!({"exitCode": 65, "reason": "OOMKilled", "message": said.to_string()}))];
+        let Outcome::Failed { attempts, failure, .. } = judge(Some(&over("PodFailurePolicy")), &pods, &[])
+        else {
             panic!("it failed")
         };
         assert_eq!((attempts, failure.step.as_str(), failure.code.as_str()), (3, "upload", "no_bucket"));
@@ -302,7 +335,7 @@ mod tests {
     #[case(json!({"exitCode": 137, "reason": "Error"}), "killed")]
     #[case(json!({"exitCode": 1, "reason": "Error", "message": "boom\n\n"}), "job_failed")]
     fn one_that_died_without_a_word_has_a_cause(#[case] state: Value, #[case] expected: &str) {
-        assert_eq!(code(judge(Some(&over("BackoffLimitExceeded")), &[ended(state)], &[])), expected);
+        assert_eq!(code(judge(Some(&over("BackoffLimitExceeded")), &[finished(state)], &[])), expected);
     }
 
     #[test]
@@ -310,7 +343,9 @@ mod tests {
         let evicted = pod(json!({"phase": "Failed", "reason": "Evicted", "message": "low on memory"}));
         assert_eq!(code(judge(Some(&over("BackoffLimitExceeded")), &[evicted], &[])), "evicted");
         let late = judge(Some(&over("DeadlineExceeded")), &[pending("ImagePullBackOff")], &[]);
-        assert!(matches!(&late, Outcome::Failed { failure, .. } if failure.message.contains("cannot be pulled")));
+        assert!(
+            matches!(&late, Outcome::Failed { failure, .. } if failure.message.contains("cannot be pulled"))
+        );
         assert_eq!(code(late), "deadline");
         assert_eq!(code(judge(Some(&over("BackoffLimitExceeded")), &[], &[])), "job_failed");
     }
@@ -327,7 +362,7 @@ mod tests {
     fn quota_webhook_and_volume_are_told_by_events() {
         let waiting = job(json!({}));
         let quota = event("job", "FailedCreate", "pods \"x\" is forbidden: exceeded quota: q");
-        assert_eq!(code(judge(Some(&waiting), &[], &[quota.clone()])), "quota");
+        assert_eq!(code(judge(Some(&waiting), &[], std::slice::from_ref(&quota))), "quota");
         let webhook = event("job", "FailedCreate", "admission webhook \"w\" denied the request: no");
         assert_eq!(code(judge(Some(&waiting), &[], &[webhook])), "denied_webhook");
         let mount = event("pod", "FailedMount", "secret \"keys\" not found");
@@ -339,7 +374,9 @@ mod tests {
 
     #[test]
     fn a_job_that_is_about_to_fail_is_not_over() {
-        let ending = job(json!({"active": 1, "failed": 1, "conditions": [{"type": "FailureTarget", "status": "True"}]}));
+        let ending = job(
+            json!({"active": 1, "failed": 1, "conditions": [{"type": "FailureTarget", "status": "True"}]}),
+        );
         assert!(matches!(judge(Some(&ending), &[], &[]), Outcome::Active { attempts: 2, .. }));
         assert_eq!(judge(None, &[], &[]), Outcome::Absent);
     }
@@ -347,7 +384,10 @@ mod tests {
     #[test]
     fn a_success_brings_its_message() {
         let done = job(json!({"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}));
-        let pods = [ended(json!({"exitCode": 0, "message": "{}"}))];
-        assert_eq!(judge(Some(&done), &pods, &[]), Outcome::Succeeded { message: Some("{}".to_owned()) });
+        let pods = [finished(json!({"exitCode": 0, "message": "{}"}))];
+        assert_eq!(
+            judge(Some(&done), &pods, &[]),
+            Outcome::Succeeded { message: Some("{}".to_owned()), at: None }
+        );
     }
 }

@@ -99,8 +99,7 @@ pub(crate) fn secret_volume(volume: &str, secret: &str) -> Volume {
 }
 
 fn claim_volume(volume: &str, claim: &str) -> Volume {
-    let source =
-        PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), read_only: Some(false) };
+    let source = PersistentVolumeClaimVolumeSource { claim_name: claim.to_owned(), read_only: Some(false) };
     Volume { name: volume.to_owned(), persistent_volume_claim: Some(source), ..Volume::default() }
 }
 

@@ -93,7 +93,9 @@ impl Work {
     pub(crate) async fn plane(&self) -> Result<Plane, Error> {
         let planes: Api<DataPlane> = Api::all(self.world().client());
         let plane = planes.get_opt("default").await;
-        plane.map(|plane| Plane::of(plane.as_ref())).map_err(|error| Error::kube("reading DataPlane default", error))
+        plane
+            .map(|plane| Plane::of(plane.as_ref()))
+            .map_err(|error| Error::kube("reading DataPlane default", error))
     }
 
     /// The warnings about an object.

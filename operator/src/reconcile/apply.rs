@@ -42,6 +42,23 @@ impl Work {
         K: Resource<DynamicType = ()> + DeserializeOwned,
         S: Serialize,
     {
+        self.write_status(object, status, PatchParams::apply(self.manager).force()).await
+    }
+
+    /// The same, unless another manager has written one of its fields meanwhile: then nothing is written.
+    pub(crate) async fn offer_status<K, S>(&self, object: &K, status: &S) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+        S: Serialize,
+    {
+        self.write_status(object, status, PatchParams::apply(self.manager)).await
+    }
+
+    async fn write_status<K, S>(&self, object: &K, status: &S, parameters: PatchParams) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+        S: Serialize,
+    {
         let name = object.name_any();
         let document = serde_json::json!({
             "apiVersion": K::api_version(&()),
@@ -49,7 +66,6 @@ impl Work {
             "metadata": { "name": name, "uid": object.uid() },
             "status": status,
         });
-        let parameters = PatchParams::apply(self.manager).force();
         let path = K::url_path(&(), object.namespace().as_deref());
         let request = kube::core::Request::new(path)
             .patch_subresource("status", &name, &parameters, &Patch::Apply(&document))

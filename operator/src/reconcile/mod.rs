@@ -21,6 +21,7 @@ mod conditions;
 mod error;
 mod events;
 pub(crate) mod kept;
+mod look;
 mod owner;
 mod work;
 mod world;
