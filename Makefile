@@ -64,10 +64,11 @@ gen: requires kube ## Write again what is generated: proto code, OpenAPI, access
 kube: ## Build the Kubernetes that tests and demo run on (minutes once; kept in the user's cache)
 	$(step) "Kubernetes programs" integration/kube/build
 
-# What data services run, for which stories and demo need a node.
+# What data services run, and what their backups are written to.
 .PHONY: engines
 engines:
 	$(step) "images of the engines" images/engines/build
+	$(step) "servers of object stores" integration/targets/build
 
 .PHONY: images
 images: ## Make the container images of our programs and of the engines in .work/images

@@ -15,6 +15,7 @@
 //! | [`proxy::Interceptor`] | a box that opens TLS and signs as "Corp Inspect" | at once |
 //! | [`postgres::Postgres`] | an empty PostgreSQL server | 2 s |
 //! | [`engines`] | the images of PostgreSQL and Valkey that data services run | at once |
+//! | [`targets`] | servers of S3 and Azure Blob Storage, with TLS | 0.5 s |
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
 //! | [`wait::until`] | the only way to wait: bounded, and says what it saw last | |
 //! | [`controller`], [`agent`], [`api`], [`gateway`], [`stage`] | Culvert itself on top of these | |
@@ -56,4 +57,5 @@ pub mod proxy;
 pub mod relay;
 pub mod site;
 pub mod stage;
+pub mod targets;
 pub mod wait;

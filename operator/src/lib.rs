@@ -28,6 +28,7 @@
 //! - to keep a finalizer for anything that a namespace being deleted cannot give any more.
 
 mod backup;
+#[allow(dead_code, reason = "its controller comes next")]
 mod backup_schedule;
 mod backup_target;
 pub mod config;
@@ -43,6 +44,7 @@ mod ops;
 mod reconcile;
 mod run;
 pub mod telemetry;
+#[allow(dead_code, reason = "its users come next")]
 mod timetable;
 
 pub use run::run;
