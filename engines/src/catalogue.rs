@@ -113,6 +113,8 @@ pub struct Supports {
     pub archive: bool,
     /// Any point in time can be restored, with an archive.
     pub point_in_time: bool,
+    /// Connections without TLS can be taken beside those with it.
+    pub plaintext: bool,
 }
 
 /// What sizes an instance can have.

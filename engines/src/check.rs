@@ -1,6 +1,6 @@
 //! Whether a spec can be carried out: every fault at once, each with its field and the way out.
 
-use culvert_resources::DataServiceSpec;
+use culvert_resources::{DataServiceSpec, TlsMode};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::catalogue::{Engine, Range};
@@ -62,6 +62,7 @@ impl Engine {
         faults.extend(within("spec.resources.memory", &spec.resources.memory, &limits.memory));
         faults.extend(within("spec.storage.size", &spec.storage.size, &limits.storage));
         faults.extend(self.check_growth(spec));
+        faults.extend(self.check_tls(spec));
         let sized = !faults
             .iter()
             .any(|fault| fault.field.starts_with("spec.resources") || fault.field == "spec.storage.size");
@@ -128,6 +129,13 @@ impl Engine {
             ));
         }
         faults
+    }
+
+    fn check_tls(&self, spec: &DataServiceSpec) -> Option<Fault> {
+        (spec.tls.mode == TlsMode::Preferred && !self.supports.plaintext).then(|| {
+            let message = format!("{} takes connections without TLS at another port only", self.title);
+            Fault::new("spec.tls.mode", "plaintext_unsupported", message, "Set it to Required.")
+        })
     }
 
     fn check_growth(&self, spec: &DataServiceSpec) -> Option<Fault> {
@@ -222,6 +230,13 @@ mod tests {
         spec.topology.replicas = 3;
         spec.topology.synchronous = true;
         assert_eq!(codes(&spec), fault("spec.topology.synchronous", "synchronous_unsupported"));
+    }
+
+    #[test]
+    fn an_engine_with_one_port_takes_tls_only() {
+        let mut spec = spec("valkey", "8.1");
+        spec.tls.mode = TlsMode::Preferred;
+        assert_eq!(codes(&spec), fault("spec.tls.mode", "plaintext_unsupported"));
     }
 
     #[rstest]

@@ -141,7 +141,8 @@ impl Engine {
     }
 
     /// Whether two values of a parameter mean the same: `1GB` and `1024MB`; absent means the engine's default.
-    fn same_value(&self, name: &str, from: Option<&String>, to: Option<&String>) -> bool {
+    #[must_use]
+    pub fn same_value(&self, name: &str, from: Option<&String>, to: Option<&String>) -> bool {
         let Some(parameter) = self.parameters.get(name) else { return from == to };
         let (from, to) = (from.or(parameter.default.as_ref()), to.or(parameter.default.as_ref()));
         let number = |value: Option<&String>| value.and_then(|value| parameter.number(&self.units, value));

@@ -27,6 +27,10 @@ pub struct Situation {
     pub config: Arc<InstanceConfig>,
     /// Passwords that shall be in force.
     pub credentials: Arc<Credentials>,
+    /// Standbys that commits wait for.
+    pub required: Arc<[String]>,
+    /// Whether new writes are refused, because the volume is nearly full.
+    pub read_only: bool,
 }
 
 /// Another member of the database, as it is reached.

@@ -15,8 +15,10 @@ pub mod backup;
 pub mod commands;
 pub mod credentials;
 pub mod engine;
+pub mod files;
 pub mod install;
 pub mod storage;
+pub mod valkey;
 pub mod wal;
 
 /// The program's version.
