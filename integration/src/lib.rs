@@ -14,6 +14,7 @@
 //! | [`proxy::ConnectProxy`] | an HTTP CONNECT proxy that asks for a password | 0.1 s |
 //! | [`proxy::Interceptor`] | a box that opens TLS and signs as "Corp Inspect" | at once |
 //! | [`postgres::Postgres`] | an empty PostgreSQL server | 2 s |
+//! | [`data_plane::DataPlane`] | the shared cluster with the operator, volumes, engines and stores | 10 s |
 //! | [`engines`] | the images of PostgreSQL and Valkey that data services run | at once |
 //! | [`targets`] | servers of S3 and Azure Blob Storage, with TLS | 0.5 s |
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
@@ -46,6 +47,7 @@
 pub mod agent;
 pub mod api;
 pub mod controller;
+pub mod data_plane;
 pub mod door;
 pub mod engines;
 pub mod gateway;

@@ -1,0 +1,150 @@
+//! A cluster that runs data services: the shared one, with the operator, the images of the
+//! engines, volumes, and stores to back up to.
+//!
+//! ```no_run
+//! # async fn story() -> anyhow::Result<()> {
+//! use culvert_integration::data_plane::DataPlane;
+//! let plane = DataPlane::shared().await?;
+//! let namespace = plane.cluster().namespace("orders").await?;
+//! let service = plane.create(namespace.name(), "orders", &serde_json::json!({
+//!     "engine": "postgresql", "version": "17",
+//! })).await?;
+//! service.ready().await?;
+//! assert_eq!(service.sql("select 40 + 2").await?, "42\n");
+//! # Ok(()) }
+//! ```
+
+mod seen;
+mod service;
+mod store;
+mod volumes;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use ::kube::api::{Patch, PatchParams};
+use ::kube::config::{KubeConfigOptions, Kubeconfig};
+use anyhow::Context;
+use culvert_resources as resources;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::engines;
+use crate::kube::{Cluster, Image};
+use crate::process::{self, Child};
+
+pub use service::Service;
+pub use store::{Store, target_spec};
+pub use volumes::{GROWING, SMALL};
+
+/// Who applies what stories wish for.
+const MANAGER: &str = "story";
+
+/// How long a part of the cluster may take to be there.
+const PART: Duration = Duration::from_secs(60);
+
+/// What runs data services. One is shared by the stories of a test program.
+pub struct DataPlane {
+    operator: Child,
+    _folder: tempfile::TempDir,
+    cluster: &'static Cluster,
+    client: ::kube::Client,
+}
+
+impl DataPlane {
+    /// The shared one. Needs root.
+    pub async fn shared() -> anyhow::Result<&'static Self> {
+        static SHARED: OnceCell<DataPlane> = OnceCell::const_new();
+        SHARED.get_or_try_init(Self::start).await
+    }
+
+    async fn start() -> anyhow::Result<Self> {
+        let cluster = Cluster::shared().await?;
+        for part in ["dns", "storage", "engines"] {
+            cluster.add(part).await?;
+        }
+        let folder = tempfile::tempdir()?;
+        let runner = Image::of_program("culvert-runner", folder.path()).await?;
+        cluster.load(&runner).await?;
+        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../resources/crds");
+        let crds = crds.to_str().context("a path that is not text")?;
+        cluster.get(&["apply", "--server-side", "--force-conflicts", "-f", crds]).await?;
+        cluster.get(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).await?;
+        let client = client(cluster).await?;
+        let operator = operate(cluster, folder.path())?;
+        let plane = Self { operator, _folder: folder, cluster, client };
+        plane.describe(&runner).await?;
+        Ok(plane)
+    }
+
+    /// Says in the DataPlane which images there are, and waits until the operator has read it.
+    async fn describe(&self, runner: &Image) -> anyhow::Result<()> {
+        let mut of_engines = json!({});
+        for image in engines::images().await? {
+            of_engines[&image.engine]["images"][&image.version] = json!(image.reference());
+        }
+        let runner = format!("{}@{}", runner.repository, runner.digest);
+        let plane = json!({
+            "apiVersion": "data.culvert.dev/v1alpha1", "kind": "DataPlane", "metadata": {"name": "default"},
+            "spec": {"engines": of_engines, "runnerImage": runner},
+        });
+        let planes: ::kube::Api<resources::DataPlane> = ::kube::Api::all(self.client.clone());
+        planes.patch("default", &PatchParams::apply(MANAGER).force(), &Patch::Apply(&plane)).await?;
+        let read = || async {
+            let plane = planes.get("default").await?;
+            let read = plane.status.as_ref().and_then(|status| status.observed_generation);
+            anyhow::ensure!(read == plane.metadata.generation, "the data plane: {:?}", plane.status);
+            Ok(())
+        };
+        self.explained(crate::wait::until(PART, read).await, "default").await
+    }
+
+    /// The cluster that it is in.
+    pub fn cluster(&self) -> &'static Cluster {
+        self.cluster
+    }
+
+    /// A client with the rights of the cluster's owner.
+    pub fn client(&self) -> ::kube::Client {
+        self.client.clone()
+    }
+
+    /// Applies an object of Culvert's kinds, given without `apiVersion`.
+    pub async fn apply(&self, namespace: &str, kind: &str, name: &str, spec: &Value) -> anyhow::Result<()> {
+        let object = json!({
+            "apiVersion": "data.culvert.dev/v1alpha1", "kind": kind,
+            "metadata": {"name": name, "namespace": namespace}, "spec": spec,
+        });
+        self.cluster.apply(&object.to_string()).await
+    }
+
+    /// Applies a DataService, and does not wait for it.
+    pub async fn create(&self, namespace: &str, name: &str, spec: &Value) -> anyhow::Result<Service<'_>> {
+        self.apply(namespace, "DataService", name, spec).await?;
+        Ok(Service::new(self, namespace, name))
+    }
+
+    /// A DataService that is there already, or will be.
+    pub fn service(&self, namespace: &str, name: &str) -> Service<'_> {
+        Service::new(self, namespace, name)
+    }
+}
+
+/// The operator as a process with the rights of the cluster's owner.
+fn operate(cluster: &Cluster, folder: &Path) -> anyhow::Result<Child> {
+    let mut operator = Command::new(process::program("culvert-operator")?);
+    operator.arg("--kubeconfig").arg(cluster.admin());
+    operator.args(["--namespace", "default", "--lease-seconds", "3"]);
+    operator.args(["--identity", &format!("story-{}", std::process::id())]);
+    operator.args(["--listen", &process::free_address("127.0.0.1")?.to_string()]);
+    Child::spawn("culvert-operator", operator, &folder.join("operator.log"))
+}
+
+async fn client(cluster: &Cluster) -> anyhow::Result<::kube::Client> {
+    // An error means that another story has installed it already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let kubeconfig = Kubeconfig::read_from(cluster.admin())?;
+    let config = ::kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    Ok(config.try_into()?)
+}
