@@ -17,6 +17,7 @@ pub mod credentials;
 pub mod engine;
 pub mod files;
 pub mod install;
+pub mod pack;
 pub mod storage;
 pub mod valkey;
 pub mod wal;
