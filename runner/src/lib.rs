@@ -18,6 +18,7 @@ pub mod engine;
 pub mod files;
 pub mod install;
 pub mod pack;
+pub mod restore;
 pub mod storage;
 pub mod valkey;
 pub mod wal;
