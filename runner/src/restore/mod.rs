@@ -58,7 +58,8 @@ impl Source {
             ("recovery_target_action", "promote".to_owned()),
         ];
         if let Some(point) = self.point_in_time {
-            parameters.push(("recovery_target_time", point.to_string()));
+            // With an offset: names of zones, `Z` among them, are not known yet when the server reads it.
+            parameters.push(("recovery_target_time", point.to_string().replace('Z', "+00")));
         }
         parameters
     }

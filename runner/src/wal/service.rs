@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use culvert_resources::instance::InstanceConfig;
 use culvert_resources::job::TargetConfig;
@@ -22,10 +23,15 @@ use crate::storage::{Patience, Storage};
 pub const EXIT_MISSING: u8 = 1;
 /// Something is wrong: PostgreSQL ends a recovery on codes above 125, instead of taking it for the end of the log.
 pub const EXIT_FAULT: u8 = 130;
+/// How long a standby, or one that becomes primary, waits for a file of its log.
+const PROMOTION_WAITS: Duration = Duration::from_secs(10);
 /// Segments that are fetched before they are asked for.
 const AHEAD: usize = 4;
 /// Where they lie, on the volume, so that they need only be renamed.
 const AHEAD_FOLDER: &str = "wal-ahead";
+
+/// A target, and the folder of a log in it.
+type Origin = (TargetConfig, String);
 
 /// Carries out what PostgreSQL asks for.
 pub(super) struct Service {
@@ -51,13 +57,18 @@ impl Service {
         }
     }
 
-    /// A standby asks again by itself, and must not end because a bucket is away. A recovery to a point must.
+    /// A recovery to a point must not end early because a bucket is away. A standby asks again by itself, and
+    /// its promotion must not fail for that reason.
     fn code(&self, request: &Request) -> u8 {
-        let follows = self.folders.data().join("standby.signal").exists();
         match request {
-            Request::Fetch { .. } if !follows => EXIT_FAULT,
+            Request::Fetch { .. } if self.recovers() => EXIT_FAULT,
             _ => EXIT_MISSING,
         }
+    }
+
+    /// Whether a new service is being filled, up to the moment when its recovery has reached its end.
+    fn recovers(&self) -> bool {
+        self.folders.data().join("recovery.signal").exists()
     }
 
     async fn try_to(&self, request: &Request) -> Result<Fetched, WalError> {
@@ -73,12 +84,26 @@ impl Service {
                 archive_file(&storage, &folder, &name, path).await?;
                 Ok(Fetched::Here)
             }
+            Request::Fetch { name, path } if self.recovers() => {
+                self.fetch_from(self.origins(config)?, &parse(name)?, path).await
+            }
             Request::Fetch { name, path } => {
-                let (target, folder) = self.origin(config)?;
-                let storage = self.storage(&target).await?;
-                self.fetch(&storage, &folder, &parse(name)?, path).await
+                let wanted = parse(name)?;
+                let fetching = self.fetch_from(self.origins(config)?, &wanted, path);
+                let late = |_| WalError::Request(format!("{name} did not come in time"));
+                tokio::time::timeout(PROMOTION_WAITS, fetching).await.map_err(late)?
             }
         }
+    }
+
+    async fn fetch_from(&self, origins: Vec<Origin>, name: &WalName, to: &Path) -> Result<Fetched, WalError> {
+        for (target, folder) in origins {
+            let storage = self.storage(&target).await?;
+            if self.fetch(&storage, &folder, name, to).await? == Fetched::Here {
+                return Ok(Fetched::Here);
+            }
+        }
+        Ok(Fetched::Missing)
     }
 
     fn config(&self) -> Result<InstanceConfig, WalError> {
@@ -88,19 +113,25 @@ impl Service {
         serde_json::from_slice(&text).map_err(|error| wrong(error.into()))
     }
 
-    /// While a new service is filled the log comes from its source, and afterwards from its own archive: the two
-    /// may use the same numbers of timelines for different things.
-    fn origin(&self, config: InstanceConfig) -> Result<(TargetConfig, String), WalError> {
-        let recovers = self.folders.data().join("recovery.signal").exists();
-        let source = config.source.filter(|_| recovers);
-        if let Some(source) = source {
-            let folder = folder_beside(&source.path)
-                .ok_or_else(|| WalError::Request(format!("{} is not the folder of a backup", source.path)))?;
-            return Ok((source.target, folder));
-        }
-        let archive =
-            config.archive.ok_or_else(|| WalError::Request("this service has no archive".to_owned()))?;
-        Ok((archive.target, format!("{}/{}", archive.path, super::FOLDER)))
+    /// Where the log is looked for, in order. While a new service is filled it comes from its source alone, and on a
+    /// standby from its own archive alone: the two may use the same numbers of timelines for different things. When
+    /// PostgreSQL asks at the end of a recovery where a timeline came from, neither file that tells the two apart is
+    /// there any more.
+    fn origins(&self, config: InstanceConfig) -> Result<Vec<Origin>, WalError> {
+        let follows = self.folders.data().join("standby.signal").exists();
+        let own =
+            config.archive.map(|archive| (archive.target, format!("{}/{}", archive.path, super::FOLDER)));
+        let source = config.source.map(|source| {
+            let folder = folder_beside(&source.path);
+            let wrong = || WalError::Request(format!("{} is not the folder of a backup", source.path));
+            folder.ok_or_else(wrong).map(|folder| (source.target, folder))
+        });
+        let source = source.transpose()?;
+        Ok(match (self.recovers(), follows) {
+            (true, _) => source.or(own).into_iter().collect(),
+            (false, true) => own.into_iter().collect(),
+            (false, false) => own.into_iter().chain(source).collect(),
+        })
     }
 
     /// A target stays open, with its connections, until its configuration changes.
