@@ -29,6 +29,22 @@ impl EngineImage {
     pub fn reference(&self) -> String {
         format!("{}@{}", self.image.repository, self.image.digest)
     }
+
+    /// Unpacks it into `folder`, and returns a folder in which its programs can be started on this machine, whatever
+    /// libraries that has.
+    pub async fn programs(&self, folder: &Path) -> anyhow::Result<PathBuf> {
+        let script = "mkdir -p archive root bin && tar xf \"$1\" -C archive
+            for layer in archive/blobs/sha256/*; do tar tf $layer >/dev/null 2>&1 && tar xf $layer -C root; done
+            loader=$PWD/$(find root/usr -name 'ld-linux-*.so.*' | head -1)
+            for program in root/usr/bin/valkey-* root/usr/lib/postgresql/*/bin/*; do
+                [ -f $program ] || continue
+                printf '#!/bin/sh\\nexec %s --library-path %s %s \"$@\"\\n' $loader ${loader%/*} $PWD/$program >bin/${program##*/}
+            done; chmod +x bin/*";
+        let mut command = Command::new("bash");
+        command.args(["-euc", script, "unpack"]).arg(&self.image.archive).current_dir(folder);
+        process::run(command).await?;
+        Ok(folder.join("bin"))
+    }
 }
 
 /// All of them, oldest version of an engine first; makes them when this machine has none yet.
