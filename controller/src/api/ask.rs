@@ -241,6 +241,10 @@ named_by_path! {
     crate::domain::ClusterRef, "cluster";
     crate::domain::AgentId, "agent";
     crate::domain::ApiTokenId, "API token";
+    crate::domain::ProjectRef, "project";
+    crate::domain::TemplateRef, "template";
+    crate::domain::DataServiceRef, "data service";
+    crate::domain::OperationId, "operation";
 }
 
 impl NamedByPath for (crate::domain::ClusterRef, crate::domain::JoinTokenId) {
@@ -251,6 +255,34 @@ impl NamedByPath for (crate::domain::ClusterRef, crate::domain::JoinTokenId) {
         let token = token.parse().map_err(|_| crate::app::Error::NotFound("join token"))?;
         Ok((cluster, token))
     }
+}
+
+/// A name in a body, or the fault of its field.
+pub(super) fn word<T>(field: &str, text: &str) -> Result<T, Problem>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse()
+        .map_err(|error: T::Err| Problem::invalid(vec![Fault::new(field, "invalid", error.to_string())]))
+}
+
+/// A reference in a body or a query: a text that can name nothing names nothing.
+pub(super) fn reference<T: std::str::FromStr>(what: &'static str, text: &str) -> Result<T, Problem> {
+    text.parse().map_err(|_| crate::app::Error::NotFound(what).into())
+}
+
+/// A word of a closed list in a query.
+pub(super) fn one_of<T: std::str::FromStr>(
+    field: &str,
+    text: Option<&str>,
+    words: &[&str],
+) -> Result<Option<T>, Problem> {
+    let wrong = |_| {
+        let detail = format!("must be one of {}", words.join(", "));
+        Problem::invalid(vec![Fault::new(field, "invalid", detail)])
+    };
+    text.map(|text| text.parse().map_err(wrong)).transpose()
 }
 
 /// The page that a query asks for.

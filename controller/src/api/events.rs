@@ -24,6 +24,8 @@ use utoipa::IntoParams;
 
 use super::Shared;
 use super::ask::{Asking, Filter};
+use super::data_services::DataService;
+use super::operations::Operation;
 use super::status::Problem;
 use super::wire::{Agent, Attempt, Cluster};
 use crate::app::{App, Change, Error, News, Noted, Since};
@@ -41,8 +43,8 @@ pub(super) struct EventsQuery {
     cluster: Option<String>,
 }
 
-/// Watch changes. Events: `cluster`, `agent`, `attempt` with the API's own objects,
-/// and `gap` when changes were missed.
+/// Watch changes. Events: `cluster`, `agent`, `attempt`, `data_service`, `operation` with the
+/// API's own objects, and `gap` when changes were missed.
 #[utoipa::path(
     get,
     path = "/events",
@@ -187,7 +189,7 @@ impl Watching {
             }
             Since::Changes(changes, newest) => {
                 self.seen = newest;
-                let wanted = |c: &&Arc<Change>| self.cluster.is_none_or(|cluster| c.cluster == cluster);
+                let wanted = |c: &&Arc<Change>| self.cluster.is_none_or(|cluster| c.cluster == Some(cluster));
                 self.ready.extend(changes.iter().filter(wanted).flat_map(|c| told_of(c)));
             }
         }
@@ -210,6 +212,12 @@ fn told_of(change: &Change) -> Vec<Event> {
         News::Agent(view) => vec![event.event("agent").json_data(Agent::from((**view).clone()))],
         News::Attempt(attempt) => {
             vec![event.event("attempt").json_data(Attempt::from((**attempt).clone()))]
+        }
+        News::DataService(view) => {
+            vec![event.event("data_service").json_data(DataService::from((**view).clone()))]
+        }
+        News::Operation(view) => {
+            vec![event.event("operation").json_data(Operation::from((**view).clone()))]
         }
         News::Observed(noted) => noted.iter().filter_map(|one| object_event(change, one)).collect(),
     };

@@ -23,6 +23,7 @@ mod ask;
 mod certificates;
 mod clusters;
 mod cookie;
+mod data_services;
 mod diagnosis;
 mod document;
 mod events;
@@ -30,9 +31,12 @@ mod info;
 mod join_tokens;
 mod kubeconfig;
 mod me;
+mod operations;
 mod outermost;
+mod projects;
 mod sessions;
 mod status;
+mod templates;
 mod wire;
 
 use std::sync::Arc;
@@ -94,8 +98,31 @@ fn described() -> OpenApiRouter<Shared> {
         .routes(routes!(certificates::create))
         .routes(routes!(api_tokens::list, api_tokens::create))
         .routes(routes!(api_tokens::revoke))
-        .routes(routes!(events::events));
+        .routes(routes!(events::events))
+        .merge(data());
     OpenApiRouter::with_openapi(document::base()).nest("/api/v1", below)
+}
+
+/// The routes about data services.
+fn data() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(projects::list, projects::create))
+        .routes(routes!(projects::get, projects::change, projects::delete))
+        .routes(routes!(templates::list, templates::create))
+        .routes(routes!(templates::get, templates::replace, templates::delete))
+        .routes(routes!(data_services::list, data_services::create))
+        .routes(routes!(data_services::plan_new))
+        .routes(routes!(data_services::get, data_services::update, data_services::delete))
+        .routes(routes!(data_services::plan))
+        .routes(routes!(data_services::restart))
+        .routes(routes!(data_services::stop))
+        .routes(routes!(data_services::start))
+        .routes(routes!(data_services::rotate_credentials))
+        .routes(routes!(data_services::undelete))
+        .routes(routes!(operations::list))
+        .routes(routes!(operations::get))
+        .routes(routes!(operations::cancel))
+        .routes(routes!(operations::retry))
 }
 
 async fn no_such_route() -> Problem {

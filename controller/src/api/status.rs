@@ -31,6 +31,10 @@ pub(super) struct ProblemBody {
     pub(super) errors: Vec<FieldError>,
     /// What to do next; null when there is nothing to say.
     pub(super) next: Option<String>,
+    /// More, for programs; null when there is none. With `revision_conflict`: `revision`, `current`
+    /// (what is stored) and `yours` (what was asked for).
+    #[schema(value_type = Option<Object>)]
+    pub(super) details: Option<serde_json::Value>,
 }
 
 /// What is wrong with one field.
@@ -52,6 +56,7 @@ pub(super) struct Problem {
     pub(super) detail: Box<str>,
     pub(super) errors: Vec<Fault>,
     pub(super) next: Option<Box<str>>,
+    pub(super) details: Option<Box<serde_json::Value>>,
     pub(super) retry_after: Option<Duration>,
     /// The chain of causes at our end, for the log only.
     pub(super) inner: Option<Box<str>>,
@@ -65,6 +70,7 @@ impl Problem {
             detail: detail.into().into(),
             errors: Vec::new(),
             next: None,
+            details: None,
             retry_after: None,
             inner: None,
         }
@@ -149,6 +155,7 @@ impl Problem {
             request_id,
             errors: self.errors.iter().map(error).collect(),
             next: self.next.as_deref().map(str::to_owned),
+            details: self.details.as_deref().cloned(),
         }
     }
 }
@@ -162,6 +169,12 @@ impl From<Error> for Problem {
             Error::Unauthenticated { code, reason } => Self { code, ..Self::not_signed_in(reason) },
             Error::Denied { code, reason, next } => Self::new(StatusCode::FORBIDDEN, code, reason).then(next),
             Error::Conflict { code, reason } => Self::new(StatusCode::CONFLICT, code, reason),
+            Error::Refused { code, reason, next, details } => {
+                Self { details, ..Self::new(StatusCode::CONFLICT, code, reason).then(next) }
+            }
+            Error::Away { code, reason, next } => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, code, reason).then(next)
+            }
             Error::Invalid(faults) => Self::invalid(faults),
             Error::TooMany { retry_after } => {
                 let retry_after = Some(retry_after);

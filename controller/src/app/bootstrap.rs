@@ -210,6 +210,7 @@ impl Start<'_> {
         let orgs = installation.organisations().await?;
         for org in &orgs {
             self.add_data_key(&installation, &kek, &mut data, org.uuid()).await?;
+            installation.add_default_project(*org, self.now).await?;
         }
         let keys = self.authorities(&installation, data, &orgs).await?;
         let signed_in = installation.setting(super::sessions::FIRST_SIGN_IN).await?.is_some();

@@ -43,6 +43,28 @@ pub enum Error {
         /// What is in the way.
         reason: String,
     },
+    /// It does not go with how things are, and there is a way on.
+    #[error("{reason}")]
+    Refused {
+        /// A stable word for programs.
+        code: &'static str,
+        /// What is in the way.
+        reason: String,
+        /// What to do next.
+        next: String,
+        /// More, for programs: such as both versions of what two people changed.
+        details: Option<Box<serde_json::Value>>,
+    },
+    /// A cluster could not be asked.
+    #[error("{reason}")]
+    Away {
+        /// A stable word for programs.
+        code: &'static str,
+        /// Why.
+        reason: String,
+        /// What to do next.
+        next: String,
+    },
     /// What was asked has faults.
     #[error("the request has {} fault(s)", .0.len())]
     Invalid(Vec<Fault>),
@@ -70,6 +92,11 @@ impl Error {
     /// One fault of one field.
     pub fn invalid(field: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
         Self::Invalid(vec![Fault::new(field, code, detail)])
+    }
+
+    /// A refusal with the way on.
+    pub fn refused(code: &'static str, reason: impl Into<String>, next: impl Into<String>) -> Self {
+        Self::Refused { code, reason: reason.into(), next: next.into(), details: None }
     }
 
     /// A failure of ours while doing `what`.

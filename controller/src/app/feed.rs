@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use super::data_services::DataServiceView;
 use super::mirror::Noted;
+use super::operations::OperationView;
 use super::views::{AgentView, ClusterView};
 use crate::domain::{Attempt, ClusterId, OrgId, Time};
 
@@ -25,8 +27,8 @@ pub struct Change {
     pub id: u64,
     /// Whose it is.
     pub org: OrgId,
-    /// The cluster it is about.
-    pub cluster: ClusterId,
+    /// The cluster it is about, if it is about one.
+    pub cluster: Option<ClusterId>,
     /// How things are now.
     pub news: News,
 }
@@ -43,6 +45,10 @@ pub enum News {
     /// Objects of the cluster that changed or are gone, all that one report told: whatever an
     /// agent tells, it takes one place in the ring.
     Observed(Vec<Noted>),
+    /// A data service.
+    DataService(Box<DataServiceView>),
+    /// An operation.
+    Operation(Box<OperationView>),
 }
 
 /// What came after a number.
@@ -78,7 +84,8 @@ impl Feed {
         Self { ring: Mutex::new(ring), bell: watch::Sender::new(first) }
     }
 
-    pub(super) fn publish(&self, org: OrgId, cluster: ClusterId, news: News) {
+    pub(super) fn publish(&self, org: OrgId, cluster: impl Into<Option<ClusterId>>, news: News) {
+        let cluster = cluster.into();
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.newest += 1;
         let id = ring.newest;

@@ -36,6 +36,11 @@ impl Live {
         Self(hub)
     }
 
+    /// A way into the cluster of an agent; none in a process that serves no agents.
+    pub(super) fn way(&self, agent: AgentKey) -> Option<culvert_tunnel::Cluster> {
+        self.0.as_ref().map(|hub| hub.cluster(agent))
+    }
+
     /// The session of an agent, while its heartbeats are young.
     pub(super) fn session(&self, org: OrgId, agent: AgentId) -> Option<LiveSession> {
         let info = self.0.as_ref()?.session(key(org, agent))?;

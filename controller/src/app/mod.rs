@@ -31,11 +31,14 @@ mod cache;
 mod callers;
 mod clock;
 mod clusters;
+mod data_services;
 mod diagnosis;
+mod drive;
 mod enrolment;
 mod error;
 mod feed;
 mod gateway;
+mod in_cluster;
 mod info;
 mod join_tokens;
 mod kek_file;
@@ -43,12 +46,16 @@ mod keys;
 mod live;
 mod mirror;
 mod once;
+mod operations;
 mod people;
 mod presence;
+mod projects;
 mod renewal;
 mod secret;
 mod sessions;
+mod spec;
 mod sweep;
+mod templates;
 mod throttle;
 mod views;
 
@@ -67,6 +74,9 @@ pub use attempts::AttemptKey;
 pub use bootstrap::{BootstrapError, FirstSignIn, Opened};
 pub use clock::Clock;
 pub use clusters::{ClusterFilter, NewCluster};
+pub use data_services::{
+    Begun, DataServiceChange, DataServiceFilter, DataServicePlan, DataServiceView, Deletion, NewDataService,
+};
 pub use enrolment::{AgentCertificate, Enrolled, Redeem, TurnedAway};
 pub use error::Error;
 pub use feed::{Change, Feed, News, Since};
@@ -77,10 +87,13 @@ pub use keys::{SERVER_CERTIFICATE_LIFE, ServerIdentity};
 pub use live::LiveSession;
 pub use mirror::{Noted, Report, Resync, Taken, Untaken};
 pub use once::Once;
+pub use operations::{OperationFilter, OperationView};
 pub use people::PersonCertificate;
+pub use projects::{ProjectChange, ProjectView};
 pub use renewal::{Rejoin, Renewed};
 pub use secret::Secret;
 pub use sessions::{IssuedCode, SignedIn};
+pub use templates::TemplateContent;
 pub use views::{AgentView, ClusterView};
 
 /// The control plane. Clones are handles on the same one.
@@ -100,6 +113,7 @@ struct Inner {
     live: live::Live,
     feed: Feed,
     revocations: watch::Sender<u64>,
+    due: watch::Sender<u64>,
     callers: callers::CallerCache,
     targets: gateway::TargetCache,
     tellers: mirror::Tellers,
@@ -127,6 +141,7 @@ impl App {
             clock,
             live: live::Live::new(hub),
             revocations: watch::Sender::new(0),
+            due: watch::Sender::new(0),
             callers: callers::CallerCache::default(),
             targets: gateway::TargetCache::default(),
             tellers: mirror::Tellers::default(),

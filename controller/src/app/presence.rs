@@ -42,6 +42,7 @@ impl App {
         if let Some(attempt) = self.running_attempt(&caller, record.cluster).await? {
             self.advance_attempt(attempt, Stage::Tunnel, None).await;
         }
+        self.hurry(&caller, record.cluster).await?;
         self.publish(caller.org(), record.cluster).await
     }
 

@@ -42,6 +42,36 @@ pub enum Act {
     ApiTokenRevoked,
     /// A person got a certificate for the gateway.
     CertificateIssued,
+    /// A project was made.
+    ProjectCreated,
+    /// A project's name or quota was changed.
+    ProjectChanged,
+    /// A project was deleted.
+    ProjectDeleted,
+    /// A template was made.
+    TemplateCreated,
+    /// A template was changed.
+    TemplateChanged,
+    /// A template was deleted.
+    TemplateDeleted,
+    /// A data service was asked for.
+    DataServiceCreated,
+    /// A data service's spec was changed.
+    DataServiceChanged,
+    /// A data service was asked to be deleted.
+    DataServiceDeleted,
+    /// A deleted data service was asked back.
+    DataServiceUndeleted,
+    /// What lives in the cluster was taken as what is wanted.
+    DataServiceAdopted,
+    /// An operation was asked to stop.
+    OperationCancelled,
+    /// A failed operation was asked to go on.
+    OperationRetried,
+    /// An operation ended well.
+    OperationSucceeded,
+    /// An operation ended badly.
+    OperationFailed,
 }
 
 impl Act {
@@ -67,6 +97,21 @@ impl Act {
             Self::ApiTokenCreated => "api_token.created",
             Self::ApiTokenRevoked => "api_token.revoked",
             Self::CertificateIssued => "certificate.issued",
+            Self::ProjectCreated => "project.created",
+            Self::ProjectChanged => "project.changed",
+            Self::ProjectDeleted => "project.deleted",
+            Self::TemplateCreated => "template.created",
+            Self::TemplateChanged => "template.changed",
+            Self::TemplateDeleted => "template.deleted",
+            Self::DataServiceCreated => "data_service.created",
+            Self::DataServiceChanged => "data_service.changed",
+            Self::DataServiceDeleted => "data_service.deleted",
+            Self::DataServiceUndeleted => "data_service.undeleted",
+            Self::DataServiceAdopted => "data_service.adopted",
+            Self::OperationCancelled => "operation.cancelled",
+            Self::OperationRetried => "operation.retried",
+            Self::OperationSucceeded => "operation.succeeded",
+            Self::OperationFailed => "operation.failed",
         }
     }
 }

@@ -105,6 +105,10 @@ id!(SessionId, "ses", "session");
 id!(EventId, "evt", "event");
 id!(AttemptId, "att", "enrolment attempt");
 id!(RequestId, "req", "request");
+id!(ProjectId, "prj", "project");
+id!(TemplateId, "tpl", "template");
+id!(DataServiceId, "dsv", "data service");
+id!(OperationId, "opn", "operation");
 
 #[cfg(test)]
 mod tests {

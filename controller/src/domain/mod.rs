@@ -24,14 +24,19 @@ pub mod audit;
 pub mod caller;
 pub mod cause;
 pub mod cluster;
+pub mod data_service;
 pub mod diagnosis;
 pub mod id;
 pub mod join_token;
 pub mod name;
 pub mod observed;
+pub mod operation;
 pub mod organisation;
 pub mod page;
+pub mod project;
+pub mod quota;
 pub mod session;
+pub mod template;
 
 pub use agent::{Agent, AgentState, Facts, Refused, Version};
 pub use api_token::ApiToken;
@@ -40,16 +45,22 @@ pub use audit::{Act, AuditEvent};
 pub use caller::{Actor, Caller, Credential, CredentialKind};
 pub use cause::Cause;
 pub use cluster::{Cluster, ClusterRef, ClusterState, Lock};
+pub use data_service::{DataService, DataServiceRef, DataServiceState};
 pub use diagnosis::{Diagnosis, Light, LightState};
 pub use id::{
-    AgentId, ApiTokenId, AttemptId, ClusterId, EventId, JoinTokenId, OrgId, RequestId, SessionId, UserId,
+    AgentId, ApiTokenId, AttemptId, ClusterId, DataServiceId, EventId, JoinTokenId, OperationId, OrgId,
+    ProjectId, RequestId, SessionId, TemplateId, UserId,
 };
 pub use join_token::{JoinToken, JoinTokenState};
-pub use name::{ClusterName, Fault, Labels, Name};
+pub use name::{ClusterName, Fault, Labels, Name, Namespace, ProjectName, ServiceName, TemplateName};
 pub use observed::{ObjectKey, ObjectKind, ObservedObject};
+pub use operation::{Failure, Operation, OperationKind, OperationState, Subject, SubjectKind};
 pub use organisation::{Organisation, Role, User};
 pub use page::{Cursor, Page, PageSize};
+pub use project::{Project, ProjectRef};
+pub use quota::{Claim, Quota};
 pub use session::{Session, SignInCode};
+pub use template::{Template, TemplateRef};
 
 /// A moment in UTC, to the millisecond: what the store can keep exactly.
 pub type Time = time::OffsetDateTime;

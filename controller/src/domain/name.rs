@@ -100,6 +100,72 @@ text_type!(
     "must be 1 to 63 letters, digits, dots, dashes, underscores and @, and begin with a letter or digit"
 );
 
+/// The name of a project: an RFC 1123 label, at most 50 bytes, because `data-<name>` is
+/// the namespace of its services.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProjectName(String);
+
+text_type!(
+    ProjectName,
+    is_project_name,
+    "must be 1 to 50 lower-case letters, digits and dashes, and begin and end with a letter or digit"
+);
+
+fn is_project_name(text: &str) -> bool {
+    text.len() <= 50 && is_dns_label(text)
+}
+
+/// The name of a template: an RFC 1123 label, at most 63 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TemplateName(String);
+
+text_type!(
+    TemplateName,
+    is_dns_label,
+    "must be 1 to 63 lower-case letters, digits and dashes, and begin and end with a letter or digit"
+);
+
+/// The name of a data service, which is that of its objects: at most 40 bytes, so that what is
+/// made from it fits, and beginning with a letter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServiceName(String);
+
+text_type!(
+    ServiceName,
+    is_service_name,
+    "must be 1 to 40 lower-case letters, digits and dashes, begin with a letter and end with a letter or digit"
+);
+
+fn is_service_name(text: &str) -> bool {
+    text.len() <= 40 && is_dns_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
+}
+
+/// A Kubernetes namespace that data services may live in: Kubernetes' own are not among them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Namespace(String);
+
+text_type!(
+    Namespace,
+    is_open_namespace,
+    "must be 1 to 63 lower-case letters, digits and dashes, and not begin with kube-"
+);
+
+fn is_open_namespace(text: &str) -> bool {
+    is_dns_label(text) && !text.starts_with("kube-")
+}
+
+impl ProjectName {
+    /// Where services of the project live when nobody says otherwise.
+    #[must_use]
+    pub fn namespace(&self) -> Namespace {
+        Namespace(format!("data-{}", self.0))
+    }
+}
+
 fn is_dns_label(text: &str) -> bool {
     (1..=63).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
@@ -199,6 +265,20 @@ mod tests {
         for bad in ["", "system:masters", "a b", "../x", "@x", "a\u{202e}"] {
             assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn names_of_objects_leave_room_and_kubernetes_alone() {
+        assert!("x".repeat(40).parse::<ServiceName>().is_ok());
+        for bad in ["", "1a", "-a", "A", "a.b", "a\n", "a/../b", &"x".repeat(41)] {
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad}");
+        }
+        for bad in ["kube-system", "kube-public", "", "a_b", &"x".repeat(64)] {
+            assert!(bad.parse::<Namespace>().is_err(), "{bad}");
+        }
+        let longest: ProjectName = "x".repeat(50).parse().unwrap();
+        assert!(longest.namespace().as_str().parse::<Namespace>().is_ok());
+        assert!("x".repeat(51).parse::<ProjectName>().is_err());
     }
 
     #[test]

@@ -95,6 +95,9 @@ fn refusal(error: Error, cluster: &str) -> Refusal {
             Refusal::new(Reason::Forbidden, code, format!("{reason}; {next}"))
         }
         Error::Conflict { code, reason } => Refusal::new(Reason::ServiceUnavailable, code, reason),
+        Error::Refused { code, reason, next, .. } | Error::Away { code, reason, next } => {
+            Refusal::new(Reason::ServiceUnavailable, code, format!("{reason}; {next}"))
+        }
         Error::Invalid(_) => Refusal::new(Reason::BadRequest, "invalid", error.to_string()),
         Error::TooMany { retry_after } => {
             let seconds = u32::try_from(retry_after.as_secs().saturating_add(1)).unwrap_or(u32::MAX);

@@ -22,6 +22,14 @@ impl<C: ConnectionTrait> Org<C> {
         query.one(&self.conn).await?.map(record).transpose()
     }
 
+    /// The clusters with these ids.
+    pub async fn clusters_of(&self, ids: &[ClusterId]) -> Result<Vec<Cluster>, StoreError> {
+        let query = cluster::Entity::find()
+            .filter(cluster::Column::OrgId.eq(self.org))
+            .filter(cluster::Column::Id.is_in(ids.iter().map(|id| id.uuid())));
+        query.all(&self.conn).await?.into_iter().map(record).collect()
+    }
+
     /// Clusters by name, after the name `after`, at most `limit`; with `part`, only
     /// those whose name contains it.
     pub async fn clusters(
@@ -95,7 +103,7 @@ impl OrgTx {
 }
 
 /// Matches what contains `part`, whose own `%` and `_` stand for themselves.
-fn containing(part: &str) -> LikeExpr {
+pub(super) fn containing(part: &str) -> LikeExpr {
     let mut pattern = String::from("%");
     for letter in part.chars() {
         if matches!(letter, '%' | '_' | '\\') {

@@ -12,6 +12,7 @@
 mod cut_unwanted;
 mod give_up_attempts;
 mod last_seen;
+mod operations;
 mod sweep;
 
 use std::time::Duration;
@@ -43,18 +44,19 @@ pub trait Task: Send + Sync {
 
 /// All tasks.
 #[must_use]
-pub fn all(app: &App) -> Vec<Box<dyn Task>> {
+pub fn all(app: &App, supervisor: &Supervisor) -> Vec<Box<dyn Task>> {
     vec![
         Box::new(sweep::Sweep(app.clone())),
         Box::new(give_up_attempts::GiveUpAttempts(app.clone())),
         Box::new(last_seen::LastSeen(app.clone())),
         Box::new(cut_unwanted::CutUnwanted(app.clone())),
+        Box::new(operations::Operations::new(app.clone(), supervisor.clone())),
     ]
 }
 
 /// Runs all tasks until the process stops.
 pub fn start(app: &App, supervisor: &Supervisor) {
-    for task in all(app) {
+    for task in all(app, supervisor) {
         let (name, stop) = (task.name(), supervisor.stopping().clone());
         let task: std::sync::Arc<dyn Task> = task.into();
         supervisor.keep(name, move || {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use axum::body::Body;
 use axum::http::Method;
-use culvert_controller::domain::Role;
+use culvert_controller::domain::{Failure, Role};
 use serde_json::{Value, json};
 
 use crate::fixture::{Client, House};
@@ -69,6 +69,39 @@ struct Things {
     agent: String,
     code: String,
     csr: String,
+    project: String,
+    template: String,
+    data_service: String,
+    deleted_data_service: String,
+    operation: String,
+    failed_operation: String,
+}
+
+/// A data service and its operation; with `over`, the service is deleted and the operation failed.
+async fn data_service(
+    house: &House,
+    admin: &Client<'_>,
+    cluster: &str,
+    name: &str,
+    over: bool,
+) -> (String, String) {
+    let spec = json!({"engine": "postgresql", "version": "17"});
+    let asked = json!({"name": name, "cluster": cluster, "spec": spec});
+    let made = admin.post("/data-services", asked).await.ok(202);
+    let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
+    let (service, operation) = (text(&made["data_service"]), text(&made["operation"]));
+    if over {
+        let (store, now) = (house.store().await, house.hands.now());
+        let tx = store.write(&house.caller().await).await.unwrap();
+        let until = Some(now + time::Duration::hours(1));
+        assert!(tx.data_service_gone(service.parse().unwrap(), now, until).await.unwrap());
+        let mut failed = tx.hold_operation(operation.parse().unwrap()).await.unwrap().unwrap();
+        failed.fail(Failure::new("test", "it failed", "try again"), now);
+        tx.seize_operation(&mut failed).await.unwrap();
+        tx.commit().await.unwrap();
+        store.close().await.unwrap();
+    }
+    (service, operation)
 }
 
 async fn things(house: &House, admin: &Client<'_>, name: &str) -> Things {
@@ -90,6 +123,12 @@ async fn things(house: &House, admin: &Client<'_>, name: &str) -> Things {
     let join_token = admin.post(&path, json!({})).await.ok(201);
     let api_token =
         admin.post("/api-tokens", json!({"name": name, "role": "reader", "ttl_seconds": 600})).await.ok(201);
+    let project = admin.post("/projects", json!({"name": name})).await.ok(201);
+    let template = json!({"name": name, "engine": "postgresql", "spec": {}});
+    let template = admin.post("/templates", template).await.ok(201);
+    let (data_service, operation) = data_service(house, admin, name, &format!("live-{name}"), false).await;
+    let over = format!("over-{name}");
+    let (deleted_data_service, failed_operation) = self::data_service(house, admin, name, &over, true).await;
     let code = house.app.create_sign_in_code_locally(None).await.unwrap();
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
     Things {
@@ -99,6 +138,12 @@ async fn things(house: &House, admin: &Client<'_>, name: &str) -> Things {
         agent: agent.to_string(),
         code: code.code.expose().to_owned(),
         csr: culvert_pki::pem::request_to_pem(&csr),
+        project: text(&project),
+        template: text(&template),
+        data_service,
+        deleted_data_service,
+        operation,
+        failed_operation,
     }
 }
 
@@ -106,8 +151,15 @@ async fn things(house: &House, admin: &Client<'_>, name: &str) -> Things {
 fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String, Option<Value>) {
     let route = path.strip_prefix("/api/v1").unwrap();
     let token = if route.starts_with("/api-tokens") { &things.api_token } else { &things.join_token };
+    let service =
+        if route.ends_with("/undelete") { &things.deleted_data_service } else { &things.data_service };
+    let operation = if route.ends_with("/retry") { &things.failed_operation } else { &things.operation };
     let filled = route
         .replace("{cluster}", &things.cluster)
+        .replace("{project}", &things.project)
+        .replace("{template}", &things.template)
+        .replace("{data_service}", service)
+        .replace("{operation}", operation)
         .replace("{agent}", &things.agent)
         .replace("{token}", token);
     assert!(!filled.contains('{'), "{path}: add what it names to this test");
@@ -121,6 +173,21 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
         ("POST", "/api-tokens") => {
             Some(json!({"name": format!("new-{name}"), "role": "admin", "ttl_seconds": 60}))
         }
+        ("POST", "/projects") => Some(json!({"name": format!("new-{name}")})),
+        ("PATCH", "/projects/{project}") => Some(json!({"quota": {"cpu": "4"}})),
+        ("POST", "/templates") => {
+            Some(json!({"name": format!("new-{name}"), "engine": "postgresql", "spec": {"version": "17"}}))
+        }
+        ("PUT", "/templates/{template}") => Some(json!({"engine": "postgresql", "spec": {"version": "17"}})),
+        ("POST", "/data-services" | "/data-services/plan") => {
+            let spec = json!({"engine": "postgresql", "version": "17"});
+            Some(json!({"name": format!("new-{name}"), "cluster": things.cluster, "spec": spec}))
+        }
+        ("PATCH", "/data-services/{data_service}") | ("POST", "/data-services/{data_service}/plan") => {
+            Some(json!({"revision": 1, "spec": {"topology": {"replicas": 2}}}))
+        }
+        ("POST", act) if act.starts_with("/data-services/{data_service}/") => None,
+        ("POST", act) if act.starts_with("/operations/{operation}/") => None,
         _ => panic!("{method} {path}: add a good request for it to this test"),
     };
     (filled, body)

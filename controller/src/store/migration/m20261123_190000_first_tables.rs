@@ -2,6 +2,11 @@
 
 use sea_orm_migration::prelude::*;
 
+use super::shape::{
+    bytes, col, id, index, number, optional_bytes, optional_number, optional_text, primary, table, text,
+    with_id, within,
+};
+
 pub(super) struct Migration;
 
 impl MigrationName for Migration {
@@ -23,77 +28,6 @@ impl MigrationTrait for Migration {
         }
         Ok(())
     }
-}
-
-fn table(name: &'static str, columns: Vec<ColumnDef>) -> TableCreateStatement {
-    let mut table = Table::create();
-    table.table(name);
-    for mut column in columns {
-        table.col(&mut column);
-    }
-    table
-}
-
-fn col(name: &'static str) -> ColumnDef {
-    ColumnDef::new(name)
-}
-
-fn id(name: &'static str) -> ColumnDef {
-    col(name).uuid().not_null().take()
-}
-
-fn text(name: &'static str) -> ColumnDef {
-    col(name).text().not_null().take()
-}
-
-fn optional_text(name: &'static str) -> ColumnDef {
-    col(name).text().take()
-}
-
-fn number(name: &'static str) -> ColumnDef {
-    col(name).big_integer().not_null().take()
-}
-
-fn optional_number(name: &'static str) -> ColumnDef {
-    col(name).big_integer().take()
-}
-
-fn bytes(name: &'static str) -> ColumnDef {
-    col(name).binary().not_null().take()
-}
-
-fn optional_bytes(name: &'static str) -> ColumnDef {
-    col(name).binary().take()
-}
-
-/// Deleting the row of `table` that `column` names deletes the rows here.
-fn within(statement: &mut TableCreateStatement, column: &'static str, table: &'static str) {
-    let mut key = ForeignKey::create();
-    key.from_col(column).to_tbl(table).to_col("id").on_delete(ForeignKeyAction::Cascade);
-    statement.foreign_key(&mut key);
-}
-
-fn primary(statement: &mut TableCreateStatement, columns: &[&'static str]) {
-    let mut key = Index::create();
-    for column in columns {
-        key.col(*column);
-    }
-    statement.primary_key(&mut key);
-}
-
-fn with_id(
-    name: &'static str,
-    columns: Vec<ColumnDef>,
-    parents: &[(&'static str, &'static str)],
-) -> TableCreateStatement {
-    let mut all = vec![id("id")];
-    all.extend(columns);
-    let mut statement = table(name, all);
-    primary(&mut statement, &["id"]);
-    for (column, parent) in parents {
-        within(&mut statement, column, parent);
-    }
-    statement
 }
 
 fn installation() -> Vec<TableCreateStatement> {
@@ -292,13 +226,4 @@ fn indexes() -> Vec<IndexCreateStatement> {
     let unique =
         unique.into_iter().map(|(name, table, columns)| index(name, table, &columns).unique().take());
     unique.chain(plain.into_iter().map(|(name, table, columns)| index(name, table, &columns))).collect()
-}
-
-fn index(name: &'static str, table: &'static str, columns: &[&'static str]) -> IndexCreateStatement {
-    let mut index = Index::create();
-    index.name(name).table(table);
-    for column in columns {
-        index.col(*column);
-    }
-    index
 }

@@ -5,7 +5,9 @@
 //! is killed in the middle leaves either the old schema or the new one.
 
 mod m20261123_190000_first_tables;
+mod m20261125_030000_data_services;
 mod m20261125_031000_observed_objects;
+mod shape;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
@@ -16,6 +18,7 @@ impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
             Box::new(m20261123_190000_first_tables::Migration),
+            Box::new(m20261125_030000_data_services::Migration),
             Box::new(m20261125_031000_observed_objects::Migration),
         ]
     }
