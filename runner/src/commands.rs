@@ -20,8 +20,26 @@ pub fn execute(command: Command) -> Result<u8> {
         Command::FetchWal { name, path, folders } => {
             runtime()?.block_on(crate::wal::fetch(&folders, &name, &path))
         }
-        Command::Run(_) | Command::Probe { .. } => anyhow::bail!("not there yet"),
+        // The first process of a pod has the orphans to bury, and another does the work.
+        Command::Run(args) if crate::init::is_first() && !args.beneath => crate::init::stand_over(),
+        Command::Run(args) => {
+            start_log(&args.log)?;
+            runtime()?.block_on(crate::run::run(args))
+        }
+        Command::Probe { what, port } => runtime()?.block_on(crate::run::probe(what, port)),
     }
+}
+
+fn start_log(directives: &str) -> Result<()> {
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(directives).context("read the directives of the log")?;
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .json()
+        .flatten_event(true)
+        .try_init();
+    started.map_err(|error| anyhow::anyhow!("start the log: {error}"))
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

@@ -133,6 +133,8 @@ pub struct Probed {
     pub archived_until: Option<String>,
     /// Why archiving fails now.
     pub archive_problem: Option<String>,
+    /// What was wrong although the engine runs, such as a login or a write that failed.
+    pub problem: Option<String>,
 }
 
 /// A standby, as the primary sees it.
@@ -259,15 +261,10 @@ pub trait Engine: Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// On a primary: makes every commit wait for all of these standbys; returns when no commit can be acknowledged
-    /// without them any more. An empty list lets commits go at once.
-    async fn require(&self, _now: &Situation, _standbys: &[String]) -> Result<(), EngineError> {
-        Ok(())
-    }
-
-    /// The standbys for which commits wait, as the engine has it.
-    async fn required(&self, _now: &Situation) -> Result<Vec<String>, EngineError> {
-        Ok(Vec::new())
+    /// On a running primary: brings `now.required` into force; returns the position of the log before which a commit
+    /// may have been acknowledged without them. With none required, commits go at once.
+    async fn require(&self, _now: &Situation) -> Result<Position, EngineError> {
+        Ok(Position::default())
     }
 }
 

@@ -12,16 +12,31 @@
 //! - To make data where data was. Only the Lease says whether a database has never been initialised.
 pub mod args;
 pub mod backup;
+pub mod board;
+pub mod clock;
 pub mod commands;
 pub mod credentials;
+pub mod drivers;
 pub mod engine;
 pub mod files;
+mod http;
+pub mod init;
 pub mod install;
+mod label;
+pub mod lease;
+pub mod member;
 pub mod pack;
+pub mod peers;
+pub mod postgresql;
+pub mod process;
+pub mod programs;
 pub mod restore;
+pub mod run;
 pub mod storage;
 pub mod valkey;
+pub mod volume;
 pub mod wal;
+pub mod wish;
 
 /// The program's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -231,6 +231,7 @@ fn probed(info: &Info, position: Position, pending_restart: Vec<String>) -> Prob
         pending_restart,
         archived_until: None,
         archive_problem: None,
+        problem: None,
     }
 }
 

@@ -1,0 +1,134 @@
+//! The life of an instance: wires all tasks together, and ends them in order.
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{ProbeKind, RunArgs};
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::drivers::driver;
+use crate::lease::fence::Fence;
+use crate::lease::keeper::{Intent, Keeper, Standing};
+use crate::member::{self, Given};
+use crate::peers::Peers;
+use crate::wish::{self, Wish};
+use crate::{http, label};
+
+/// How long the mounts may take to appear, so that a Secret that is made a moment later needs no restart.
+const MOUNTS: Duration = Duration::from_secs(60);
+
+/// Runs the instance until it is asked to end; the exit code.
+///
+/// # Errors
+/// What keeps it from beginning, for a person.
+pub async fn run(args: RunArgs) -> Result<u8> {
+    let (stop, folders) = (stop_on_signals()?, Arc::new(args.folders.clone()));
+    let listener =
+        TcpListener::bind(args.listen).await.with_context(|| format!("listen on {}", args.listen))?;
+    let first = Arc::new(first_wish(&folders, &stop).await?);
+    let config = first.config.clone();
+    let engine = driver(&config.driver).with_context(|| format!("there is no driver `{}`", config.driver))?;
+    let client = client(&args).await?;
+    let (clock, fence) = (Clock::start(), Fence::start().context("start the fence")?);
+    let board = Board::new(clock);
+    let (wish, wish_seen) = watch::channel(first);
+    let (wish_problem, wish_problem_seen) = watch::channel(None);
+    let (standing, standing_seen) = watch::channel(Standing::default());
+    let intent = Intent { lease_seconds: config.lease_seconds, ..Intent::default() };
+    let (intent, intent_seen) = watch::channel(intent);
+    let (role, role_seen) = watch::channel(None);
+    let keeper = Keeper::new(
+        client.clone(),
+        &config.namespace,
+        &config.database,
+        (&args.pod_name, &args.pod_uid),
+        clock,
+        fence.clone(),
+    );
+    let tasks = [
+        tokio::spawn(wish::watch(folders.clone(), wish, wish_problem)),
+        tokio::spawn(keeper.run(intent_seen, standing)),
+        tokio::spawn(label::keep(client, config.namespace.clone(), args.pod_name.clone(), role_seen)),
+    ];
+    let door = tokio::spawn(http::serve(listener, board.clone(), engine.clone(), stop.clone()));
+    member::run(Given {
+        engine,
+        folders,
+        pod: args.pod_name,
+        clock,
+        fence: fence.clone(),
+        peers: Peers::new(&args.peers)?,
+        wish: wish_seen,
+        wish_problem: wish_problem_seen,
+        standing: standing_seen,
+        intent,
+        board,
+        label: role,
+        stop,
+    })
+    .await;
+    fence.close();
+    tasks.iter().for_each(tokio::task::JoinHandle::abort);
+    door.abort();
+    Ok(0)
+}
+
+fn stop_on_signals() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("asked to end");
+        asked.cancel();
+    });
+    Ok(stop)
+}
+
+/// Waits for the mounts for a while.
+async fn first_wish(folders: &crate::args::Folders, stop: &CancellationToken) -> Result<Wish> {
+    let began = std::time::Instant::now();
+    loop {
+        match wish::read(folders) {
+            Ok(wish) => return Ok(wish),
+            Err(error) if began.elapsed() > MOUNTS || stop.is_cancelled() => return Err(error.into()),
+            Err(error) => tracing::debug!(%error, "waiting for the mounts"),
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn client(args: &RunArgs) -> Result<kube::Client> {
+    let config = match &args.kubeconfig {
+        None => kube::Config::incluster().context("read the pod's ServiceAccount")?,
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).with_context(|| format!("read {}", path.display()))?;
+            kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
+        }
+    };
+    kube::Client::try_from(config).context("make a client of the API server")
+}
+
+/// Asks the runner of this pod; 0 when all is well.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn probe(what: ProbeKind, port: u16) -> Result<u8> {
+    let path = match what {
+        ProbeKind::Live => "livez",
+        ProbeKind::Ready => "readyz",
+    };
+    let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
+    let answer = client.get(format!("http://127.0.0.1:{port}/{path}")).send().await?;
+    Ok(u8::from(!answer.status().is_success()))
+}
