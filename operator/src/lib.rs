@@ -35,7 +35,7 @@ pub mod config;
 mod data_plane;
 mod data_service;
 mod database;
-
+mod driver;
 #[allow(dead_code, reason = "names for schedules and restores come into use with their controllers")]
 mod jobs;
 mod leader;
@@ -46,5 +46,6 @@ mod run;
 pub mod telemetry;
 #[allow(dead_code, reason = "its users come next")]
 mod timetable;
+mod why;
 
 pub use run::run;

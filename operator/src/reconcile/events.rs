@@ -1,4 +1,5 @@
 //! Events for people who look with kubectl.
+use culvert_resources::ConditionType;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
@@ -52,13 +53,17 @@ impl Work {
         self.events.write(object, EventType::Warning, reason, note).await;
     }
 
-    /// Tells of each condition that changed.
+    /// Tells of each condition that changed, but for those that come and go with every step.
     pub(crate) async fn tell_changes<K: Resource<DynamicType = ()>>(
         &self,
         object: &K,
         conditions: &Conditions<'_>,
     ) {
-        for changed in conditions.changed() {
+        let passing = [ConditionType::Progressing.as_str(), ConditionType::UpToDate.as_str()];
+        let told = conditions
+            .changed()
+            .filter(|changed| changed.status != "Unknown" && !passing.contains(&changed.type_.as_str()));
+        for changed in told {
             let note = format!("{} is {}: {}", changed.type_, changed.status, changed.message);
             let type_ = if changed.status == "False" { EventType::Warning } else { EventType::Normal };
             self.events.write(object, type_, &changed.reason, &note).await;

@@ -13,8 +13,6 @@
 //! Conditions are made new in each round ([`Conditions`]); only the time of the last change is taken from what
 //! stands there.
 
-#![allow(dead_code, unused_imports, reason = "the controllers that use all of it come one after the other")]
-
 mod apply;
 mod backoff;
 mod conditions;

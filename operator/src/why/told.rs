@@ -1,0 +1,87 @@
+//! What instances say of themselves: a wrong parameter, a full disk, a wrong clock, an archive that fails.
+use culvert_resources::instance::InstanceStatus;
+use culvert_resources::{WhoCanFix, Why};
+
+use super::{Snapshot, line, seen_in, why};
+
+/// The primary's problem first: a replica mostly suffers from it.
+pub(super) fn cause(seen: &Snapshot<'_>) -> Option<Why> {
+    let mut told: Vec<(&String, &InstanceStatus)> = seen.told.iter().collect();
+    told.sort_by_key(|(pod, status)| (status.role != "primary", *pod));
+    told.into_iter().find_map(|(pod, status)| {
+        let problem = status.problem.clone().map(cleaned);
+        problem.or_else(|| unhealthy(status)).map(|why| match why.object {
+            Some(_) => why,
+            None => seen_in(why, "Pod", pod),
+        })
+    })
+}
+
+/// What a pod says goes into a status that people read: one line each, cut.
+fn cleaned(told: Why) -> Why {
+    Why {
+        code: told.code.chars().filter(|c| c.is_ascii_lowercase() || *c == '_').take(64).collect(),
+        message: line(&told.message),
+        who: told.who,
+        next: line(&told.next),
+        object: told.object.as_deref().map(line),
+    }
+}
+
+fn unhealthy(status: &InstanceStatus) -> Option<Why> {
+    (!status.healthy).then(|| {
+        why(
+            "starting",
+            WhoCanFix::Nobody,
+            format!(
+                "The instance is {}.",
+                line(if status.doing.is_empty() { "starting" } else { &status.doing })
+            ),
+            "Wait: it goes on by itself.",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn found(told: &BTreeMap<String, InstanceStatus>) -> Option<Why> {
+        cause(&Snapshot {
+            pods: &[],
+            events: &[],
+            claims: &[],
+            stateful_set: "orders",
+            missing: 0,
+            told,
+            logs: &BTreeMap::new(),
+            now: "2026-11-25T12:00:30Z".parse().unwrap(),
+        })
+    }
+
+    fn status(role: &str, code: &str) -> InstanceStatus {
+        let problem = why(code, WhoCanFix::Developer, "Something.\nand more", "Mend it.");
+        InstanceStatus { role: role.to_owned(), problem: Some(problem), ..InstanceStatus::default() }
+    }
+
+    #[test]
+    fn the_primary_speaks_first_and_in_one_line() {
+        let told = BTreeMap::from([
+            ("orders-0".to_owned(), status("replica", "cannot_follow")),
+            ("orders-1".to_owned(), status("primary", "disk_full")),
+        ]);
+        let why = found(&told).unwrap();
+        assert_eq!((why.code.as_str(), why.message.as_str()), ("disk_full", "Something."));
+        assert_eq!(why.object.as_deref(), Some("Pod/orders-1"));
+    }
+
+    #[test]
+    fn what_is_well_has_no_cause() {
+        let well = InstanceStatus { role: "primary".to_owned(), healthy: true, ..InstanceStatus::default() };
+        assert_eq!(found(&BTreeMap::from([("orders-0".to_owned(), well)])), None);
+        let starts = InstanceStatus { doing: "recovering".to_owned(), ..InstanceStatus::default() };
+        let why = found(&BTreeMap::from([("orders-0".to_owned(), starts)])).unwrap();
+        assert_eq!(why.who, WhoCanFix::Nobody);
+    }
+}
