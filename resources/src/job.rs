@@ -143,6 +143,9 @@ pub struct ProbeJob {
     pub name: String,
     /// Generation of its spec.
     pub generation: i64,
+    /// Generation of the credentials in its Secret; 0 when the Secret does not tell. The check repeats it.
+    #[serde(default)]
+    pub credential_generation: i64,
     /// Value of the run-now annotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asked: Option<String>,

@@ -112,6 +112,9 @@ pub struct JobArgs {
     /// Kubeconfig, instead of the pod's ServiceAccount.
     #[arg(long, hide = true)]
     pub kubeconfig: Option<PathBuf>,
+    /// Where word is left of how it ended: the termination message of the container.
+    #[arg(long, hide = true, default_value = "/dev/termination-log")]
+    pub termination: PathBuf,
     /// Directives of the log.
     #[arg(long, env = "CULVERT_LOG", default_value = "info")]
     pub log: String,

@@ -104,6 +104,7 @@ fn task(seen: &Seen<'_>, image: String, plane: &Plane) -> Task {
         namespace: namespace.clone(),
         name: name.clone(),
         generation: seen.target.metadata.generation.unwrap_or_default(),
+        credential_generation: seen.credential_generation(),
         asked: seen.asked.clone(),
         target: reach.config,
     };

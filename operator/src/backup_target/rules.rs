@@ -50,7 +50,8 @@ impl Seen<'_> {
         self.target.metadata.generation.unwrap_or_default()
     }
 
-    fn credential_generation(&self) -> i64 {
+    /// Generation of the credentials in its Secret; 0 when the Secret does not tell.
+    pub(crate) fn credential_generation(&self) -> i64 {
         match self.secret {
             Secret::There { generation, .. } => generation,
             Secret::NotNamed | Secret::Missing => 0,

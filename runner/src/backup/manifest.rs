@@ -278,12 +278,7 @@ pub async fn read(
     expected_digest: Option<&str>,
 ) -> Result<Sealed, ManifestError> {
     let path = || folder.to_owned();
-    let bytes = match storage.get(&format!("{folder}/{NAME}"), LONGEST).await {
-        Err(fault) if fault.code == FaultCode::NotFound => {
-            return Err(ManifestError::Missing { path: path() });
-        }
-        bytes => bytes?,
-    };
+    let bytes = fetch(storage, folder).await?;
     let digest = digest(&bytes);
     if expected_digest.is_some_and(|expected| !expected.eq_ignore_ascii_case(&digest)) {
         return Err(ManifestError::OtherDigest { path: path() });
@@ -296,6 +291,21 @@ pub async fn read(
         (None, _) => {}
     }
     Ok(Sealed { manifest, digest })
+}
+
+/// Reads the manifest in a folder, whoever wrote it: to know what it needs, not to restore it.
+pub async fn read_any(storage: &Storage, folder: &str) -> Result<Sealed, ManifestError> {
+    let bytes = fetch(storage, folder).await?;
+    Ok(Sealed { manifest: parse(&bytes, folder)?, digest: digest(&bytes) })
+}
+
+async fn fetch(storage: &Storage, folder: &str) -> Result<Bytes, ManifestError> {
+    match storage.get(&format!("{folder}/{NAME}"), LONGEST).await {
+        Err(fault) if fault.code == FaultCode::NotFound => {
+            Err(ManifestError::Missing { path: folder.to_owned() })
+        }
+        bytes => Ok(bytes?),
+    }
 }
 
 fn parse(bytes: &[u8], folder: &str) -> Result<Manifest, ManifestError> {

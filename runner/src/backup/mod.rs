@@ -13,20 +13,12 @@
 //!   Job's exit code tells Kubernetes.
 
 pub mod dump;
+mod engines;
 pub mod error;
+mod job;
 pub mod make;
 pub mod manifest;
 pub mod postgresql;
 pub mod remove;
 
-use anyhow::Result;
-
-use crate::args::JobArgs;
-
-/// Carries out the Job in `args.job`; the exit code.
-///
-/// # Errors
-/// What went wrong.
-pub async fn job(args: JobArgs) -> Result<u8> {
-    anyhow::bail!("{}: no such job", args.job.display())
-}
+pub use job::job;

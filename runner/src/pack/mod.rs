@@ -25,7 +25,7 @@ use thiserror::Error;
 use crate::storage::Fault;
 use culvert_pki::stream::StreamError;
 
-pub use inward::unpack;
+pub use inward::{check, unpack};
 pub use meter::Meter;
 pub use outward::{Destination, pack};
 

@@ -80,7 +80,7 @@ impl Source {
     }
 }
 
-fn parse_time(text: &str) -> Result<Timestamp, JobError> {
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp, JobError> {
     text.parse().map_err(|_| JobError::Configuration(format!("{text:?} is no point in time (RFC 3339)")))
 }
 

@@ -38,13 +38,6 @@ impl Folder {
         Ok(Some(key))
     }
 
-    /// Generation of the credentials, when the Secret tells; the operator mounts the annotation as a file.
-    pub(super) fn generation(&self) -> i64 {
-        let text = self.optional("generation").ok().flatten();
-        let text = text.as_deref().and_then(|text| std::str::from_utf8(text).ok());
-        text.and_then(|text| text.trim().parse().ok()).unwrap_or_default()
-    }
-
     fn optional(&self, key: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Fault> {
         let Some(folder) = &self.path else { return Ok(None) };
         read(&folder.join(key)).map_err(|error| self.missing(format!("{key} cannot be read: {error}")))

@@ -53,7 +53,7 @@ impl FaultCode {
     /// The word in a status.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        self.row().0
+        self.row().word
     }
 
     /// The step of a check that such a fault belongs to, when it is not the one that was under way.
@@ -79,118 +79,159 @@ impl FaultCode {
         matches!(self, Self::NameUnknown | Self::Unreachable | Self::Timeout | Self::Busy | Self::Unexpected)
     }
 
-    /// Code, who can mend it, the cause, and what to do next.
-    fn row(self) -> (&'static str, WhoCanFix, &'static str, &'static str) {
-        use WhoCanFix::{Developer, Nobody, PlatformOperator, StorageOwner};
-        match self {
-            Self::Configuration => (
-                "target_configuration",
-                Developer,
-                "the target's settings cannot be used",
-                "correct the settings of the backup target",
-            ),
-            Self::CredentialsMissing => (
-                "credentials_missing",
-                Developer,
-                "the target's Secret holds no usable credentials",
-                "put the credentials into the Secret that the target names",
-            ),
-            Self::CredentialsInvalid => (
-                "credentials_invalid",
-                StorageOwner,
-                "the store does not know the credentials",
-                "check access key and secret, and rotate the target's credentials",
-            ),
-            Self::CredentialsExpired => (
-                "credentials_expired",
-                StorageOwner,
-                "the credentials have expired",
-                "issue new credentials and rotate the target's",
-            ),
-            Self::AccessDenied => (
-                "access_denied",
-                StorageOwner,
-                "the credentials do not allow this",
-                "allow write, read, list and delete on the bucket and prefix",
-            ),
-            Self::BucketMissing => (
-                "bucket_missing",
-                StorageOwner,
-                "the bucket does not exist",
-                "create the bucket, or correct its name in the target",
-            ),
-            Self::WrongRegion => (
-                "wrong_region",
-                Developer,
-                "the bucket is in another region",
-                "set the region of the target to that of the bucket",
-            ),
-            Self::ClockSkew => (
-                "clock_skew",
-                PlatformOperator,
-                "the clock of this node and that of the store differ too much",
-                "set the clocks of the nodes, for instance with chrony",
-            ),
-            Self::NameUnknown => (
-                "name_unknown",
-                PlatformOperator,
-                "the name of the endpoint has no address",
-                "check the endpoint's name and the cluster's DNS",
-            ),
-            Self::Unreachable => (
-                "target_unreachable",
-                PlatformOperator,
-                "nobody answers at the endpoint",
-                "check that the endpoint runs and that the network lets its traffic out",
-            ),
-            Self::Timeout => (
-                "target_timeout",
-                PlatformOperator,
-                "the endpoint stopped answering",
-                "check the network between the cluster and the endpoint",
-            ),
-            Self::TlsUntrusted => (
-                "tls_untrusted",
-                Developer,
-                "the certificate of the endpoint is not trusted",
-                "give the issuer's certificate in the target's caBundle",
-            ),
-            Self::ProxyRefused => (
-                "proxy_refused",
-                PlatformOperator,
-                "the proxy does not let the traffic through",
-                "allow the endpoint on the proxy, or correct the target's proxy",
-            ),
-            Self::NoSpace => (
-                "no_space",
-                StorageOwner,
-                "there is no space left in the target",
-                "make room or raise the quota; retention deletes what is old",
-            ),
-            Self::Busy => {
-                ("target_busy", Nobody, "the store asks to come later", "nothing: it is tried again")
-            }
-            Self::NotFound => (
-                "object_missing",
-                StorageOwner,
-                "an object that should lie in the target does not",
-                "look whether somebody or a life-cycle rule of the bucket deleted it",
-            ),
-            Self::Exists => (
-                "object_exists",
-                Developer,
-                "an object of the same name with other content lies in the target",
-                "give each data service a target or prefix of its own",
-            ),
-            Self::Unexpected => (
-                "target_unexpected",
-                StorageOwner,
-                "the store gave an answer that is not understood",
-                "read the message; it is tried again",
-            ),
-        }
+    fn row(self) -> &'static Row {
+        ROWS.iter().find(|row| row.code == self).unwrap_or(&UNEXPECTED)
     }
 }
+
+/// What is known of a fault.
+struct Row {
+    code: FaultCode,
+    word: &'static str,
+    who: WhoCanFix,
+    cause: &'static str,
+    next: &'static str,
+}
+
+const fn row(
+    code: FaultCode,
+    word: &'static str,
+    who: WhoCanFix,
+    cause: &'static str,
+    next: &'static str,
+) -> Row {
+    Row { code, word, who, cause, next }
+}
+
+const UNEXPECTED: Row = row(
+    FaultCode::Unexpected,
+    "target_unexpected",
+    WhoCanFix::StorageOwner,
+    "the store gave an answer that is not understood",
+    "read the message; it is tried again",
+);
+
+const ROWS: &[Row] = &[
+    row(
+        FaultCode::Busy,
+        "target_busy",
+        WhoCanFix::Nobody,
+        "the store asks to come later",
+        "nothing: it is tried again",
+    ),
+    row(
+        FaultCode::Configuration,
+        "target_configuration",
+        WhoCanFix::Developer,
+        "the target's settings cannot be used",
+        "correct the settings of the backup target",
+    ),
+    row(
+        FaultCode::CredentialsMissing,
+        "credentials_missing",
+        WhoCanFix::Developer,
+        "the target's Secret holds no usable credentials",
+        "put the credentials into the Secret that the target names",
+    ),
+    row(
+        FaultCode::CredentialsInvalid,
+        "credentials_invalid",
+        WhoCanFix::StorageOwner,
+        "the store does not know the credentials",
+        "check access key and secret, and rotate the target's credentials",
+    ),
+    row(
+        FaultCode::CredentialsExpired,
+        "credentials_expired",
+        WhoCanFix::StorageOwner,
+        "the credentials have expired",
+        "issue new credentials and rotate the target's",
+    ),
+    row(
+        FaultCode::AccessDenied,
+        "access_denied",
+        WhoCanFix::StorageOwner,
+        "the credentials do not allow this",
+        "allow write, read, list and delete on the bucket and prefix",
+    ),
+    row(
+        FaultCode::BucketMissing,
+        "bucket_missing",
+        WhoCanFix::StorageOwner,
+        "the bucket does not exist",
+        "create the bucket, or correct its name in the target",
+    ),
+    row(
+        FaultCode::WrongRegion,
+        "wrong_region",
+        WhoCanFix::Developer,
+        "the bucket is in another region",
+        "set the region of the target to that of the bucket",
+    ),
+    row(
+        FaultCode::ClockSkew,
+        "clock_skew",
+        WhoCanFix::PlatformOperator,
+        "the clock of this node and that of the store differ too much",
+        "set the clocks of the nodes, for instance with chrony",
+    ),
+    row(
+        FaultCode::NameUnknown,
+        "name_unknown",
+        WhoCanFix::PlatformOperator,
+        "the name of the endpoint has no address",
+        "check the endpoint's name and the cluster's DNS",
+    ),
+    row(
+        FaultCode::Unreachable,
+        "target_unreachable",
+        WhoCanFix::PlatformOperator,
+        "nobody answers at the endpoint",
+        "check that the endpoint runs and that the network lets its traffic out",
+    ),
+    row(
+        FaultCode::Timeout,
+        "target_timeout",
+        WhoCanFix::PlatformOperator,
+        "the endpoint stopped answering",
+        "check the network between the cluster and the endpoint",
+    ),
+    row(
+        FaultCode::TlsUntrusted,
+        "tls_untrusted",
+        WhoCanFix::Developer,
+        "the certificate of the endpoint is not trusted",
+        "give the issuer's certificate in the target's caBundle",
+    ),
+    row(
+        FaultCode::ProxyRefused,
+        "proxy_refused",
+        WhoCanFix::PlatformOperator,
+        "the proxy does not let the traffic through",
+        "allow the endpoint on the proxy, or correct the target's proxy",
+    ),
+    row(
+        FaultCode::NoSpace,
+        "no_space",
+        WhoCanFix::StorageOwner,
+        "there is no space left in the target",
+        "make room or raise the quota; retention deletes what is old",
+    ),
+    row(
+        FaultCode::NotFound,
+        "object_missing",
+        WhoCanFix::StorageOwner,
+        "an object that should lie in the target does not",
+        "look whether somebody or a life-cycle rule of the bucket deleted it",
+    ),
+    row(
+        FaultCode::Exists,
+        "object_exists",
+        WhoCanFix::Developer,
+        "an object of the same name with other content lies in the target",
+        "give each data service a target or prefix of its own",
+    ),
+];
 
 /// What went wrong with a target. The detail never holds a credential.
 #[derive(Debug)]
@@ -223,26 +264,32 @@ impl Fault {
     /// For a status: the cause, who can mend it, what to do.
     #[must_use]
     pub fn why(&self) -> Why {
-        let (code, who, _, next) = self.code.row();
-        Why { code: code.to_owned(), message: self.to_string(), who, next: next.to_owned(), object: None }
+        let row = self.code.row();
+        Why {
+            code: row.word.to_owned(),
+            message: self.to_string(),
+            who: row.who,
+            next: row.next.to_owned(),
+            object: None,
+        }
     }
 
     /// For the status of a Backup or Restore.
     #[must_use]
     pub fn failure(&self, step: &str) -> Failure {
-        let (code, _, _, next) = self.code.row();
+        let row = self.code.row();
         Failure {
             step: step.to_owned(),
-            code: code.to_owned(),
+            code: row.word.to_owned(),
             message: self.to_string(),
-            hint: next.to_owned(),
+            hint: row.next.to_owned(),
         }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.target, self.code.row().2)?;
+        write!(f, "{}: {}", self.target, self.code.row().cause)?;
         if self.detail.is_empty() { Ok(()) } else { write!(f, " ({})", self.detail) }
     }
 }
@@ -372,6 +419,13 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+
+    #[test]
+    fn words_of_codes_are_told_apart() {
+        let words: std::collections::BTreeSet<_> = ROWS.iter().map(|row| row.word).collect();
+        assert_eq!((words.len(), ROWS.len()), (17, 17));
+        assert!(!words.contains(UNEXPECTED.word));
+    }
 
     fn generic(text: &str) -> object_store::Error {
         object_store::Error::Generic { store: "S3", source: text.into() }

@@ -114,12 +114,6 @@ impl Storage {
         Ok(self.folder.encryption_key()?.map(Arc::new))
     }
 
-    /// Generation of the credentials in the Secret; 0 when it does not tell.
-    #[must_use]
-    pub fn credential_generation(&self) -> i64 {
-        self.folder.generation()
-    }
-
     /// How far the store's clock is ahead of ours, in milliseconds; none before the first answer, or when the
     /// target has no clock.
     #[must_use]
