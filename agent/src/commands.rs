@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Command, EXIT_CONFIG, Environment, Flags, Settings};
 use crate::link::Timing;
-use crate::{health, preflight, run, telemetry};
+use crate::{health, log, preflight, run};
 
 /// Why a command failed: the exit code, and what to say.
 type Failed = (u8, anyhow::Error);
@@ -47,7 +47,7 @@ fn settings(flags: &Flags) -> Result<Settings, Failed> {
 }
 
 fn start(flags: &Flags) -> Result<tokio::runtime::Runtime, Failed> {
-    telemetry::start(flags.log_format, &flags.log).map_err(|error| (EXIT_CONFIG, error.into()))?;
+    log::start(flags.log_format, &flags.log).map_err(|error| (EXIT_CONFIG, error.into()))?;
     tokio::runtime::Runtime::new().map_err(|error| (1, error.into()))
 }
 

@@ -4,6 +4,7 @@
 //! answer, leaves its field empty and adds a sentence to `problem`.
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use culvert_proto::tunnel::v1::Facts;
 use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -39,7 +40,8 @@ impl Route {
 }
 
 /// Asks the cluster. Never fails: see the module.
-pub async fn probe(kube: &Client, route: Route, policy: String) -> Facts {
+/// `sealing_key` is the public half of the agent's key for sealed credentials, empty without one.
+pub async fn probe(kube: &Client, route: Route, policy: String, sealing_key: Bytes) -> Facts {
     let mut problems = Vec::new();
     let mut take = |what: &str, problem: Option<String>| {
         if let Some(problem) = problem {
@@ -64,7 +66,7 @@ pub async fn probe(kube: &Client, route: Route, policy: String) -> Facts {
         problem: problems.join("; "),
         route: route.as_str().to_owned(),
         policy,
-        ..Facts::default()
+        sealing_key,
     }
 }
 

@@ -3,7 +3,8 @@
 //! Rooms, from the ground up: [`causes`] puts failures into words; [`policy`] is
 //! the cluster owner's last word; [`identity`] is key and certificate;
 //! [`forward`] carries out calls; [`facts`] looks around; [`link`] keeps the
-//! connection; [`run`] wires them. [`preflight`] and [`health`] are for the
+//! connection; [`telemetry`] tells of data services on it, and [`sealing`] opens the
+//! credentials that are sealed for them; [`run`] wires them. [`preflight`] and [`health`] are for the
 //! person and the probe beside a running agent.
 //!
 //! Mistakes a newcomer could make:
@@ -20,10 +21,12 @@ pub mod forward;
 pub mod health;
 pub mod identity;
 pub mod link;
+pub mod log;
 pub mod policy;
 pub mod preflight;
 mod report;
 pub mod run;
+pub mod sealing;
 pub mod telemetry;
 #[cfg(test)]
 mod testing;

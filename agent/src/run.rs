@@ -6,9 +6,11 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use culvert_pki::hpke::OpeningKey;
 use culvert_pki::token::JoinToken;
 use culvert_proto::tunnel::v1::Facts;
-use culvert_tunnel::Backoff;
+use culvert_tunnel::{Backoff, Channel};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use kube::{Api, Client};
@@ -26,9 +28,13 @@ use crate::identity::{self, Keeper, ObtainError, StateError, Store, read_token};
 use crate::link::{Life, LifeEnd, Timing, Way};
 use crate::policy::{self, Policy};
 use crate::report::Reporter;
+use crate::{sealing, telemetry};
 
 /// Exit code after a refusal for good, as the CLI uses it.
 const EXIT_REFUSED: u8 = 4;
+
+/// Silence after which a watch is given up.
+const WATCH_SILENCE: Duration = Duration::from_secs(180);
 
 /// Time for each of the agent's own requests to the API server.
 const OWN_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -74,6 +80,7 @@ pub async fn run(settings: Settings, timing: Timing, stop: CancellationToken) ->
     };
     let access = kube_config(settings.kubeconfig.as_deref()).await.map_err(|error| config(&error))?;
     let api = ApiServer::new(&access).map_err(|error| config(&error))?;
+    let watching = watching_client(access.clone()).map_err(|error| config(&error))?;
     let kube = own_client(access).map_err(|error| config(&error))?;
     let way = Arc::new(Way::new(&settings).map_err(|cause| Exit::Config(cause.to_string()))?);
     let store = Store::open(&settings.state, || kube.clone())?;
@@ -82,6 +89,8 @@ pub async fn run(settings: Settings, timing: Timing, stop: CancellationToken) ->
     let forwarder = Forwarder::new(api, policy.clone());
     let (facts_sender, facts) = watch::channel(None);
     let (welcomed, welcomes) = watch::channel(0);
+    let (channel, channels) = watch::channel(None);
+    let (key_sender, key) = watch::channel(None);
 
     // The status is written to the last: after everything else has ended.
     let written = CancellationToken::new();
@@ -105,10 +114,19 @@ pub async fn run(settings: Settings, timing: Timing, stop: CancellationToken) ->
     }
     let (enforcer, until) = (forwarder.clone(), stop.clone());
     tasks.spawn(async move { enforcer.enforce(until).await });
-    let prober = Prober { kube: kube.clone(), way: Arc::clone(&way), policy, period: timing.facts };
+    let prober =
+        Prober { kube: kube.clone(), way: Arc::clone(&way), policy, key: key.clone(), period: timing.facts };
     tasks.spawn(prober.run(facts_sender, welcomes, stop.clone()));
+    if settings.data_services {
+        let periods = timing.telemetry.clone();
+        let origin = format!("https://{}", settings.domain.agents_server_name());
+        let origin = origin.parse().map_err(|_| Exit::Config(format!("{origin} is no address")))?;
+        tasks.spawn(telemetry::run(watching.clone(), channels, origin, periods, stop.clone()));
+        tasks.spawn(open_sealed(kube.clone(), watching, key, timing.sealing.clone(), stop.clone()));
+    }
 
-    let agent = Agent { settings, timing, kube, way, forwarder, facts, welcomed, reporter: reporter.clone() };
+    let live = Live { facts, welcomed, channel, key: key_sender };
+    let agent = Agent { settings, timing, kube, way, forwarder, live, reporter: reporter.clone() };
     let ended = agent.live(store, &stop).await;
     if let Err(exit) = &ended {
         agent.hold(exit, &stop).await;
@@ -126,9 +144,16 @@ struct Agent {
     kube: Client,
     way: Arc<Way>,
     forwarder: Forwarder,
+    live: Live,
+    reporter: Reporter,
+}
+
+/// What the agent's tasks tell each other.
+struct Live {
     facts: watch::Receiver<Option<Facts>>,
     welcomed: watch::Sender<u64>,
-    reporter: Reporter,
+    channel: watch::Sender<Option<Channel>>,
+    key: watch::Sender<Option<Arc<OpeningKey>>>,
 }
 
 impl Agent {
@@ -138,6 +163,7 @@ impl Agent {
         if keeper.state().await.identity.is_none() && !self.enrol(&keeper, &self.token()?, stop).await? {
             return Ok(());
         }
+        self.make_sealing_key(&keeper).await;
         loop {
             if let Some(identity) = keeper.state().await.identity {
                 self.reporter.identity(&identity);
@@ -199,13 +225,28 @@ impl Agent {
             way: Arc::clone(&self.way),
             keeper: Arc::clone(keeper),
             handler: self.forwarder.clone(),
-            facts: self.facts.clone(),
-            welcomed: self.welcomed.clone(),
+            facts: self.live.facts.clone(),
+            welcomed: self.live.welcomed.clone(),
+            channel: self.live.channel.clone(),
             reporter: self.reporter.clone(),
             timing: self.timing.clone(),
             instance,
             grace: self.settings.grace,
         })
+    }
+
+    /// The key for sealed credentials. Without it the agent does all else: the controller sees that
+    /// there is none, and the next start tries again.
+    async fn make_sealing_key(&self, keeper: &Keeper) {
+        if !self.settings.data_services {
+            return;
+        }
+        match sealing::ensure(keeper).await {
+            Ok(key) => {
+                self.live.key.send_replace(Some(key));
+            }
+            Err(error) => tracing::warn!(%error, "no key for sealed credentials"),
+        }
     }
 
     /// The join token, which must be there and whole before anything is dialled.
@@ -306,6 +347,32 @@ fn own_client(mut access: kube::Config) -> Result<Client, kube::Error> {
     Client::try_from(access)
 }
 
+/// The client of watches, which may be silent until the next bookmark: the API server sends one
+/// about every minute. What is silent for longer is a connection that is half open.
+fn watching_client(mut access: kube::Config) -> Result<Client, kube::Error> {
+    access.connect_timeout = Some(OWN_REQUEST_TIMEOUT);
+    access.read_timeout = Some(WATCH_SILENCE);
+    access.reset_reader_on_write = true;
+    Client::try_from(access)
+}
+
+/// Opens sealed credentials once there is a key.
+async fn open_sealed(
+    kube: Client,
+    watching: Client,
+    mut key: watch::Receiver<Option<Arc<OpeningKey>>>,
+    periods: sealing::Periods,
+    stop: CancellationToken,
+) {
+    let known = tokio::select! {
+        () = stop.cancelled() => return,
+        known = key.wait_for(Option::is_some) => known.ok().and_then(|key| key.clone()),
+    };
+    if let Some(key) = known {
+        sealing::Opener { kube, watching, key, periods }.run(stop).await;
+    }
+}
+
 /// Waits; `false` when told to stop meanwhile.
 async fn pause(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
@@ -331,6 +398,7 @@ struct Prober {
     kube: Client,
     way: Arc<Way>,
     policy: watch::Receiver<Arc<Policy>>,
+    key: watch::Receiver<Option<Arc<OpeningKey>>>,
     period: Duration,
 }
 
@@ -346,10 +414,13 @@ impl Prober {
                 () = stop.cancelled() => return,
                 changed = welcomes.changed() => if changed.is_err() { return },
                 changed = self.policy.changed() => if changed.is_err() { return },
+                Ok(()) = self.key.changed() => {}
                 () = tokio::time::sleep(self.period) => {}
             }
             let sentence = self.policy.borrow_and_update().sentence();
-            let found = facts::probe(&self.kube, self.way.route(), sentence).await;
+            let key = self.key.borrow_and_update().as_ref().map(|key| key.public());
+            let key = key.map(|key| Bytes::copy_from_slice(key.as_bytes())).unwrap_or_default();
+            let found = facts::probe(&self.kube, self.way.route(), sentence, key).await;
             if !found.problem.is_empty() {
                 tracing::debug!(problem = found.problem, "some facts of the cluster are not known");
             }

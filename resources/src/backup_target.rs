@@ -199,6 +199,14 @@ pub struct SealedCredentials {
     pub ciphertext: String,
 }
 
+impl SealedCredentials {
+    /// What the ciphertext is bound to; it opens with exactly this as associated data.
+    #[must_use]
+    pub fn place(namespace: &str, name: &str, secret: &str, generation: i64) -> String {
+        format!("culvert-target/v1|{namespace}/{name}|{secret}|{generation}")
+    }
+}
+
 /// What is known of a target.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -58,6 +58,9 @@ pub struct Flags {
     /// PEM certificates to trust for a proxy that speaks TLS
     #[arg(long, env = "CULVERT_PROXY_CA_FILE", value_name = "FILE")]
     pub proxy_ca_file: Option<PathBuf>,
+    /// Tell the controller of this cluster's data services, and open the credentials it seals for them
+    #[arg(long, env = "CULVERT_DATA_SERVICES", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
+    pub data_services: bool,
     /// Where the status is written for `health`
     #[arg(long, env = "CULVERT_STATUS_FILE", value_name = "FILE")]
     pub status_file: Option<PathBuf>,

@@ -45,6 +45,8 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
     /// Way to the controller.
     pub proxy: Option<ProxySettings>,
+    /// Whether data services are watched and their credentials opened.
+    pub data_services: bool,
     /// Where the status is written.
     pub status_file: PathBuf,
     /// How long calls may take to end.
@@ -102,6 +104,7 @@ impl Settings {
             policy: flags.policy.clone(),
             kubeconfig: flags.kubeconfig.clone(),
             proxy,
+            data_services: flags.data_services,
             status_file,
             grace: Duration::from_secs(flags.grace_seconds),
         })

@@ -79,7 +79,7 @@ mod tests {
         let first = Folder::open(&path).unwrap();
         assert!(first.load().unwrap().identity.is_none());
         assert!(matches!(Folder::open(&path), Err(StateError::InUse(_))));
-        first.save(&State { pending: None, identity: Some(sample()) }).unwrap();
+        first.save(&State { identity: Some(sample()), ..State::default() }).unwrap();
         drop(first);
         let second = Folder::open(&path).unwrap();
         assert_eq!(second.load().unwrap().identity.unwrap().cluster_id, "cls_1");
@@ -89,7 +89,7 @@ mod tests {
     fn a_crash_before_the_rename_leaves_the_old_state() {
         let parent = tempfile::tempdir().unwrap();
         let folder = Folder::open(parent.path()).unwrap();
-        folder.save(&State { pending: None, identity: Some(sample()) }).unwrap();
+        folder.save(&State { identity: Some(sample()), ..State::default() }).unwrap();
         // What a process leaves that is killed while it writes beside the file.
         std::fs::write(parent.path().join(".identity.json.1.new"), b"{\"format\":1,").unwrap();
         assert!(folder.load().unwrap().identity.is_some());

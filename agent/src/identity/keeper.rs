@@ -29,6 +29,9 @@ impl Inner {
             tracing::warn!("stored identity is gone, keeping the one in memory");
             stored.identity = self.state.identity.take();
         }
+        if stored.sealing.is_none() {
+            stored.sealing = self.state.sealing.take();
+        }
         self.state = stored;
         Ok(())
     }

@@ -3,6 +3,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use culvert_pki::hpke::OpeningKey;
 use culvert_pki::key::KeyPair;
 use culvert_pki::verify::Roots;
 use data_encoding::BASE64;
@@ -29,6 +30,9 @@ pub enum StateError {
     /// Another process saved in between; load again.
     #[error("another process changed the stored state")]
     Conflict,
+    /// The key for sealed credentials cannot be made.
+    #[error("the key for sealed credentials cannot be made: {0}")]
+    SealingKey(String),
     /// Another agent uses the folder.
     #[error("another agent process uses the folder {0}")]
     InUse(String),
@@ -132,6 +136,8 @@ pub struct State {
     pub pending: Option<Pending>,
     /// The identity in use.
     pub identity: Option<Identity>,
+    /// The key to which secrets for this cluster are sealed; it outlives identities.
+    pub sealing: Option<Arc<OpeningKey>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -141,6 +147,14 @@ struct Text {
     pending: Option<PendingText>,
     #[serde(default)]
     identity: Option<IdentityText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sealing: Option<SealingText>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SealingText {
+    secret: KeyText,
+    public: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -198,6 +212,7 @@ impl State {
         Ok(State {
             pending: text.pending.map(Pending::try_from).transpose()?,
             identity: text.identity.map(Identity::try_from).transpose()?,
+            sealing: text.sealing.as_ref().map(opening_key).transpose()?,
         })
     }
 
@@ -207,6 +222,7 @@ impl State {
             format: FORMAT,
             pending: self.pending.as_ref().map(PendingText::from),
             identity: self.identity.as_ref().map(IdentityText::from),
+            sealing: self.sealing.as_deref().map(SealingText::from),
         };
         serde_json::to_vec(&text).map(Zeroizing::new).map_err(json)
     }
@@ -237,6 +253,22 @@ fn certificates(texts: &[String]) -> Result<Vec<CertificateDer<'static>>, StateE
 
 fn texts<'c>(certificates: impl IntoIterator<Item = &'c CertificateDer<'static>>) -> Vec<String> {
     certificates.into_iter().map(|certificate| BASE64.encode(certificate)).collect()
+}
+
+fn opening_key(text: &SealingText) -> Result<Arc<OpeningKey>, StateError> {
+    let decode = |text: &str| {
+        let bytes = BASE64.decode(text.as_bytes()).map_err(|_| damaged("the sealing key is not base64"))?;
+        Ok::<_, StateError>(Zeroizing::new(bytes))
+    };
+    let (secret, public) = (decode(&text.secret.0)?, decode(&text.public)?);
+    OpeningKey::from_parts(&secret, &public).map(Arc::new).map_err(|error| damaged(&error.to_string()))
+}
+
+impl From<&OpeningKey> for SealingText {
+    fn from(key: &OpeningKey) -> SealingText {
+        let secret = KeyText(Zeroizing::new(BASE64.encode(key.expose())));
+        SealingText { secret, public: BASE64.encode(key.public().as_bytes()) }
+    }
 }
 
 impl From<&Pending> for PendingText {
@@ -340,7 +372,12 @@ pub(super) mod tests {
     #[test]
     fn the_text_form_brings_everything_back() {
         let pending = Pending { key: Arc::new(KeyPair::generate().unwrap()), purpose: PendingFor::Renewal };
-        let state = State { pending: Some(pending.clone()), identity: Some(sample()) };
+        let sealing = Arc::new(OpeningKey::generate().unwrap());
+        let state = State {
+            pending: Some(pending.clone()),
+            identity: Some(sample()),
+            sealing: Some(Arc::clone(&sealing)),
+        };
         let back = State::parse(&state.to_text().unwrap()).unwrap();
         let (before, after) = (state.identity.unwrap(), back.identity.unwrap());
         assert!(before.same_certificate(&after));
@@ -350,6 +387,8 @@ pub(super) mod tests {
         assert_eq!((before.obtained_at, before.not_after), (after.obtained_at, after.not_after));
         let key = back.pending.unwrap();
         assert_eq!((key.key.pin(), key.purpose), (pending.key.pin(), PendingFor::Renewal));
+        let sealed = sealing.public().seal(b"place", b"text").unwrap();
+        assert_eq!(back.sealing.unwrap().open(b"place", &sealed).unwrap().as_slice(), b"text");
     }
 
     #[test]
@@ -364,7 +403,7 @@ pub(super) mod tests {
 
     #[test]
     fn debug_shows_no_key() {
-        let state = State { pending: None, identity: Some(sample()) };
+        let state = State { identity: Some(sample()), ..State::default() };
         let key = key_text(&state.identity.as_ref().unwrap().key);
         assert!(!format!("{state:?}").contains(key.0.as_str()));
     }

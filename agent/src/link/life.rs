@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use culvert_pki::tls::TlsFailure;
 use culvert_proto::tunnel::v1::{Facts, Hello};
-use culvert_tunnel::{Backoff, Handler, Limits, Link, LinkEnd, Signal, Welcome};
+use culvert_tunnel::{Backoff, Channel, Handler, Limits, Link, LinkEnd, Signal, Welcome};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +40,10 @@ pub struct Timing {
     pub policy: Duration,
     /// Between probes of the cluster.
     pub facts: Duration,
+    /// Periods of what is told of data services.
+    pub telemetry: crate::telemetry::Periods,
+    /// Periods of the opening of sealed credentials.
+    pub sealing: crate::sealing::Periods,
     /// Bounds of the tunnel.
     pub limits: Limits,
 }
@@ -52,6 +56,8 @@ impl Default for Timing {
             refusal_hold: Duration::from_secs(30),
             policy: crate::policy::watch::PERIOD,
             facts: Duration::from_secs(5 * 60),
+            telemetry: crate::telemetry::Periods::default(),
+            sealing: crate::sealing::Periods::default(),
             limits: Limits::default(),
         }
     }
@@ -78,6 +84,8 @@ pub struct Life<H> {
     pub facts: watch::Receiver<Option<Facts>>,
     /// Told of each welcome, so that facts are probed.
     pub welcomed: watch::Sender<u64>,
+    /// The connection that was welcomed last, for what else is said on it.
+    pub channel: watch::Sender<Option<Channel>>,
     /// Where news goes.
     pub reporter: Reporter,
     /// Periods.
@@ -229,6 +237,7 @@ impl<H: Handler> Loop<'_, H> {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.welcomed = true;
         let identity = connection.link.as_ref().map(|(_, identity)| identity.clone());
+        let channel = connection.link.as_ref().map(|(link, _)| link.channel());
         if self.attempt == Some(id) {
             self.attempt = None;
         }
@@ -248,6 +257,7 @@ impl<H: Handler> Loop<'_, H> {
         }
         self.life.reporter.connected(epoch);
         self.life.welcomed.send_replace(epoch);
+        self.life.channel.send_replace(channel);
         if let Some(identity) = identity {
             self.plan_renewal(&identity);
         }
@@ -352,6 +362,7 @@ impl<H: Handler> Loop<'_, H> {
         let was_current = self.current == Some(id);
         if was_current {
             self.current = None;
+            self.life.channel.send_replace(None);
         }
         if !attempted && !was_current {
             tracing::debug!(connection = id, ?end, "replaced connection ended");

@@ -58,6 +58,7 @@ impl Site {
             policy: Some(path("policy.yaml")),
             kubeconfig: Some(api.kubeconfig(folder.path())),
             proxy: None,
+            data_services: false,
             status_file: path("status.json"),
             grace: Duration::from_secs(5),
         };
