@@ -342,9 +342,15 @@ fn nothing_of_the_agent_listens() {
 fn the_agents_rights_are_the_least() {
     for (_, values) in cases().into_iter().filter(|(name, _)| *name == "agent") {
         let objects = render("agent", &values);
-        let roles: Vec<&Value> =
+        let all: Vec<&Value> =
             of_kind(&objects, "ClusterRole").into_iter().chain(of_kind(&objects, "Role")).collect();
-        assert_eq!(roles.len(), 2, "{}", values.display());
+        // One is the control plane's, and bound to its group.
+        let (others, roles): (Vec<&Value>, Vec<&Value>) =
+            all.into_iter().partition(|role| name_of(role).ends_with(":controllers"));
+        assert_eq!((roles.len(), others.len()), (3, 1), "{}", values.display());
+        for rule in others.iter().flat_map(|role| list(&role["rules"])) {
+            assert!(!rule.to_string().contains("secrets") && !rule.to_string().contains('*'), "{rule}");
+        }
         for rule in roles.iter().flat_map(|role| list(&role["rules"])) {
             assert_least(rule, &values);
         }
@@ -352,14 +358,20 @@ fn the_agents_rights_are_the_least() {
     }
 }
 
+fn name_of(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
 fn assert_least(rule: &Value, values: &Path) {
     let at = format!("{}: {rule}", values.display());
     let named = !list(&rule["resourceNames"]).is_empty();
     for verb in list(&rule["verbs"]).iter().filter_map(Value::as_str) {
-        assert!(["get", "list", "update", "delete", "impersonate"].contains(&verb), "{at}");
+        assert!(["get", "list", "watch", "update", "patch", "delete", "impersonate"].contains(&verb), "{at}");
         for resource in list(&rule["resources"]).iter().filter_map(Value::as_str) {
             match (resource, verb) {
                 ("nodes" | "storageclasses", "list") => {}
+                ("backuptargets/status", "patch") => {}
+                (_, "list" | "watch") if rule["apiGroups"] == serde_json::json!(["data.culvert.dev"]) => {}
                 ("userextras/culvert.dev/org" | "userextras/culvert.dev/request-id", "impersonate") => {}
                 ("users", "impersonate") => {}
                 ("groups", "impersonate") | ("namespaces", "get") | ("secrets", _) => {
@@ -413,7 +425,9 @@ async fn the_agents_account_can_do_its_work_and_no_more() {
     install(&plane).await;
     let account = plane.service_account_kubeconfig("culvert", "culvert-agent").await.expect("an account");
     let own = ["-n", "culvert"];
-    let allowed: [Vec<&str>; 7] = [
+    let controller = ["--as", "culvert:controller", "--as-group", "culvert:controllers"];
+    let allowed: [Vec<&str>; 8] = [
+        [&controller[..], &["get", "pods", "-n", "culvert"]].concat(),
         vec!["get", "nodes"],
         vec!["get", "storageclasses"],
         vec!["get", "namespace", "kube-system"],
@@ -422,7 +436,17 @@ async fn the_agents_account_can_do_its_work_and_no_more() {
         vec!["--as", "culvert:bob", "--as-group", "culvert:readers", "get", "pods", "--all-namespaces"],
         [&own[..], &["delete", "secret", "culvert-agent-token"]].concat(),
     ];
-    let forbidden: [Vec<&str>; 12] = [
+    let forbidden: [Vec<&str>; 13] = [
+        vec![
+            "--as",
+            "culvert:controller",
+            "--as-group",
+            "culvert:controllers",
+            "get",
+            "secrets",
+            "-n",
+            "culvert",
+        ],
         vec!["get", "pods", "--all-namespaces"],
         vec!["get", "namespaces"],
         [&own[..], &["get", "secrets"]].concat(),
