@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
+use culvert_controller::domain::{Caller, ObservedObject};
+use culvert_controller::store::{ObservedFilter, Store};
 use sea_orm::{ConnectionTrait, Database};
 
 use crate::api::Api;
@@ -147,6 +149,21 @@ impl Controller {
         database.close().await?;
         anyhow::ensure!(changed > 0, "{sql:?} changed nothing");
         Ok(())
+    }
+
+    /// Its embedded database, for a second pair of eyes.
+    pub async fn store(&self) -> anyhow::Result<Store> {
+        Ok(Store::open(&format!("sqlite://{}", self.path("culvert.db").display())).await?)
+    }
+
+    /// The objects of all clusters of its first organisation that it has a mirror of.
+    pub async fn mirrored(&self) -> anyhow::Result<Vec<ObservedObject>> {
+        let store = self.store().await?;
+        let organisation = store.organisations().await?.into_iter().next().context("no organisation")?;
+        let rows = store.org(&Caller::controller(organisation.id));
+        let objects = rows.observed(&ObservedFilter::default(), 10_000).await?;
+        store.close().await?;
+        Ok(objects)
     }
 
     /// An API client of nobody.

@@ -16,6 +16,8 @@ use culvert_pki::token::JoinToken;
 use culvert_pki::verify::{Peer, Roots, verify_peer};
 use culvert_proto::enrolment::v1::enrolment_client::EnrolmentClient;
 use culvert_proto::enrolment::v1::{self as proto, EnrolRequest, EnrolResponse};
+use culvert_proto::telemetry::v1::telemetry_client::TelemetryClient;
+use culvert_proto::telemetry::v1::{ReportRequest, ReportResponse};
 use culvert_proto::tunnel::v1::{Facts, Hello};
 use culvert_tunnel::{
     Call, Channel, Dialer, Failure, FailureCode, Handler, Limits, Link, LinkEnd, REFUSAL, Reply, Signal,
@@ -192,6 +194,12 @@ impl Reached {
         let end = tokio::time::timeout(PATIENCE, session).await.context("the session goes on");
         listening.abort();
         end
+    }
+
+    /// Tells of its cluster.
+    pub async fn report(&self, report: ReportRequest) -> Result<ReportResponse, tonic::Status> {
+        let mut client = TelemetryClient::with_origin(self.link.channel(), self.origin.clone());
+        bounded(client.report(report)).await
     }
 
     fn client(&self) -> EnrolmentClient<Channel> {

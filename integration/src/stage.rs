@@ -170,6 +170,8 @@ pub async fn agent_kubeconfig(plane: &Kubernetes) -> anyhow::Result<PathBuf> {
             "templates/rbac.yaml",
             "--show-only",
             "templates/access.yaml",
+            "--show-only",
+            "templates/dataservices.yaml",
         ])
         .await?;
     succeeded(&rendered)?;
