@@ -28,7 +28,6 @@
 //! - to keep a finalizer for anything that a namespace being deleted cannot give any more.
 
 mod backup;
-#[allow(dead_code, reason = "its controller comes next")]
 mod backup_schedule;
 mod backup_target;
 pub mod config;
@@ -36,15 +35,14 @@ mod data_plane;
 mod data_service;
 mod database;
 mod driver;
-#[allow(dead_code, reason = "names for schedules and restores come into use with their controllers")]
 mod jobs;
 mod leader;
 mod metrics;
 mod ops;
 mod reconcile;
+mod restore;
 mod run;
 pub mod telemetry;
-#[allow(dead_code, reason = "its users come next")]
 mod timetable;
 mod why;
 

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::leader::Leader;
 use crate::metrics::Metrics;
 use crate::reconcile::World;
-use crate::{backup, backup_target, data_plane, data_service, database, ops};
+use crate::{backup, backup_schedule, backup_target, data_plane, data_service, database, ops, restore};
 
 /// Time in which reconciles under way may end once the process is told to stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -65,7 +65,9 @@ async fn controllers(world: World, stop: CancellationToken) {
         Box::pin(data_service::run(world.clone(), stop.clone())),
         Box::pin(database::run(world.clone(), stop.clone())),
         Box::pin(backup_target::run(world.clone(), stop.clone())),
-        Box::pin(backup::run(world, stop)),
+        Box::pin(backup::run(world.clone(), stop.clone())),
+        Box::pin(backup_schedule::run(world.clone(), stop.clone())),
+        Box::pin(restore::run(world, stop)),
     ];
     join_all(all).await;
 }

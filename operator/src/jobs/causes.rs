@@ -5,17 +5,35 @@ use culvert_resources::{Failure, WhoCanFix, Why};
 /// for whoever owns the cluster, who sees the Job's log.
 pub(crate) fn who(code: &str) -> WhoCanFix {
     match code {
-        "credentials_expired"
-        | "credentials_refused"
-        | "access_denied"
-        | "no_bucket"
-        | "bucket_full"
-        | "object_locked"
-        | "throttled" => WhoCanFix::StorageOwner,
-        "no_secret" | "secret_incomplete" | "no_target" | "no_service" | "wrong_version"
-        | "outside_window" | "wrong_engine" | "bad_schedule" | "confirm_mismatch" | "name_taken"
-        | "corrupt_backup" | "no_manifest" | "wrong_key" => WhoCanFix::Developer,
-        "in_progress" | "waiting" => WhoCanFix::Nobody,
+        "credentials_expired" | "credentials_invalid" | "access_denied" | "bucket_missing" | "no_space" => {
+            WhoCanFix::StorageOwner
+        }
+        "no_secret"
+        | "secret_incomplete"
+        | "credentials_missing"
+        | "target_configuration"
+        | "wrong_region"
+        | "no_target"
+        | "no_service"
+        | "no_backup"
+        | "backup_incomplete"
+        | "service_stopped"
+        | "in_use"
+        | "wrong_version"
+        | "wrong_engine"
+        | "wrong_method"
+        | "point_outside_window"
+        | "point_in_future"
+        | "bad_schedule"
+        | "confirm_mismatch"
+        | "prior_backup_unfit"
+        | "name_taken"
+        | "too_small"
+        | "backup_damaged"
+        | "backup_changed"
+        | "no_manifest"
+        | "key_missing" => WhoCanFix::Developer,
+        "in_progress" | "waiting" | "cancelling" => WhoCanFix::Nobody,
         _ => WhoCanFix::PlatformOperator,
     }
 }

@@ -42,11 +42,6 @@ pub(crate) fn prior_backup(restore: &str) -> String {
     cut(&format!("{restore}-prior"), RECORD)
 }
 
-/// Name of the DataService (and Restore) that verifies a backup; `uid` is the backup's.
-pub(crate) fn verification(uid: &str) -> String {
-    format!("verify-{}", digest(uid))
-}
-
 /// Name of the DataService that holds restored data until its volumes are exchanged.
 pub(crate) fn stand_in(service: &str, restore_uid: &str) -> String {
     cut(&format!("{service}-r{}", digest(restore_uid)), SERVICE)
