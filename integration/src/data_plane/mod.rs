@@ -20,34 +20,30 @@ mod store;
 mod volumes;
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use ::kube::api::{Patch, PatchParams};
 use ::kube::config::{KubeConfigOptions, Kubeconfig};
 use anyhow::Context;
-use culvert_resources as resources;
+use culvert_resources::DataPlane as DataPlaneObject;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use crate::engines;
 use crate::kube::{Cluster, Image};
-use crate::process::{self, Child};
+use crate::process;
 
 pub use service::Service;
 pub use store::{Store, target_spec};
 pub use volumes::{GROWING, SMALL};
 
-/// Who applies what stories wish for.
-const MANAGER: &str = "story";
+/// The operator's release, and its namespace.
+const OPERATOR: &str = "culvert-operator";
 
 /// How long a part of the cluster may take to be there.
 const PART: Duration = Duration::from_secs(60);
 
 /// What runs data services. One is shared by the stories of a test program.
 pub struct DataPlane {
-    operator: Child,
-    _folder: tempfile::TempDir,
     cluster: &'static Cluster,
     client: ::kube::Client,
 }
@@ -67,37 +63,24 @@ impl DataPlane {
         let folder = tempfile::tempdir()?;
         let runner = Image::of_program("culvert-runner", folder.path()).await?;
         cluster.load(&runner).await?;
-        let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../resources/crds");
-        let crds = crds.to_str().context("a path that is not text")?;
-        cluster.get(&["apply", "--server-side", "--force-conflicts", "-f", crds]).await?;
-        cluster.get(&["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]).await?;
-        let client = client(cluster).await?;
-        let operator = operate(cluster, folder.path())?;
-        let plane = Self { operator, _folder: folder, cluster, client };
-        plane.describe(&runner).await?;
+        let operator = Image::of_program("culvert-operator", folder.path()).await?;
+        cluster.load(&operator).await?;
+        install(cluster, &operator, &runner).await?;
+        let plane = Self { cluster, client: client(cluster).await? };
+        plane.described().await?;
         Ok(plane)
     }
 
-    /// Says in the DataPlane which images there are, and waits until the operator has read it.
-    async fn describe(&self, runner: &Image) -> anyhow::Result<()> {
-        let mut of_engines = json!({});
-        for image in engines::images().await? {
-            of_engines[&image.engine]["images"][&image.version] = json!(image.reference());
-        }
-        let runner = format!("{}@{}", runner.repository, runner.digest);
-        let plane = json!({
-            "apiVersion": "data.culvert.dev/v1alpha1", "kind": "DataPlane", "metadata": {"name": "default"},
-            "spec": {"engines": of_engines, "runnerImage": runner},
-        });
-        let planes: ::kube::Api<resources::DataPlane> = ::kube::Api::all(self.client.clone());
-        planes.patch("default", &PatchParams::apply(MANAGER).force(), &Patch::Apply(&plane)).await?;
+    /// Waits until the operator has read which images there are.
+    async fn described(&self) -> anyhow::Result<()> {
+        let planes: ::kube::Api<DataPlaneObject> = ::kube::Api::all(self.client.clone());
         let read = || async {
             let plane = planes.get("default").await?;
             let read = plane.status.as_ref().and_then(|status| status.observed_generation);
             anyhow::ensure!(read == plane.metadata.generation, "the data plane: {:?}", plane.status);
             Ok(())
         };
-        self.explained(crate::wait::until(PART, read).await, "default").await
+        self.explained(crate::wait::until(PART, read).await, OPERATOR).await
     }
 
     /// The cluster that it is in.
@@ -131,14 +114,34 @@ impl DataPlane {
     }
 }
 
-/// The operator as a process with the rights of the cluster's owner.
-fn operate(cluster: &Cluster, folder: &Path) -> anyhow::Result<Child> {
-    let mut operator = Command::new(process::program("culvert-operator")?);
-    operator.arg("--kubeconfig").arg(cluster.admin());
-    operator.args(["--namespace", "default", "--lease-seconds", "3"]);
-    operator.args(["--identity", &format!("story-{}", std::process::id())]);
-    operator.args(["--listen", &process::free_address("127.0.0.1")?.to_string()]);
-    Child::spawn("culvert-operator", operator, &folder.join("operator.log"))
+/// Installs definitions and chart, or brings them up to this tree.
+async fn install(cluster: &Cluster, operator: &Image, runner: &Image) -> anyhow::Result<()> {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm/operator");
+    let chart = chart.to_str().context("a path that is not text")?;
+    let definitions = format!("{chart}/crds");
+    cluster.get(&["apply", "--server-side", "--force-conflicts", "-f", &definitions]).await?;
+    cluster.get(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &definitions]).await?;
+    let mut of_engines = json!({});
+    for image in engines::images().await? {
+        of_engines[&image.engine]["images"][&image.version] = json!(image.reference());
+    }
+    let named = |image: &Image| json!({"repository": image.repository, "digest": image.digest});
+    let values = json!({
+        "image": named(operator),
+        "dataPlane": {"runnerImage": named(runner), "engines": of_engines},
+        "log": {"level": "info,culvert_operator=debug", "format": "text"},
+    });
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), values.to_string())?;
+    let values = file.path().to_str().context("a path that is not text")?;
+    let release = ["upgrade", "--install", OPERATOR, chart, "--namespace", OPERATOR, "--create-namespace"];
+    let waiting = ["--wait", "--timeout", "120s", "--skip-crds", "--values", values];
+    let helm = cluster.client("helm", &cluster.admin(), &[release.as_slice(), &waiting].concat()).await?;
+    if let Err(error) = process::run(helm).await {
+        let pods = cluster.get(&["-n", OPERATOR, "describe", "pods"]).await?;
+        return Err(error.context(pods));
+    }
+    Ok(())
 }
 
 async fn client(cluster: &Cluster) -> anyhow::Result<::kube::Client> {

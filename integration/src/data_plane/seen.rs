@@ -7,8 +7,11 @@ use ::kube::core::NamespaceResourceScope;
 use ::kube::{Api, Resource};
 use serde::de::DeserializeOwned;
 
-use super::DataPlane;
+use super::{DataPlane, OPERATOR};
 use crate::wait;
+
+/// The pods of data services.
+const OURS: &str = "data.culvert.dev/service";
 
 impl DataPlane {
     /// The objects of one kind in a namespace.
@@ -64,28 +67,16 @@ impl DataPlane {
 
     async fn report(&self, namespace: &str) -> String {
         let mut report = String::new();
-        let questions: [&[&str]; 3] = [
-            &["get", "culvert,statefulsets,pods,pvc,jobs", "-o", "wide"],
-            &["get", "events", "--sort-by=.lastTimestamp"],
-            &[
-                "logs",
-                "--selector=app.kubernetes.io/managed-by=culvert",
-                "--all-containers",
-                "--prefix",
-                "--tail=40",
-            ],
+        let questions: [(&str, &[&str]); 4] = [
+            (namespace, &["get", "culvert,statefulsets,pods,pvc,jobs", "-o", "wide"]),
+            (namespace, &["get", "events", "--sort-by=.lastTimestamp"]),
+            (namespace, &["logs", "--selector", OURS, "--all-containers", "--prefix", "--tail=40"]),
+            (OPERATOR, &["logs", "deployment/culvert-operator", "--tail=60"]),
         ];
-        for question in questions {
-            let asked = [question, &["-n", namespace]].concat();
+        for (place, question) in questions {
+            let asked = [question, &["-n", place]].concat();
             let said = self.cluster().get(&asked).await.unwrap_or_else(|error| format!("{error:#}"));
             report.push_str(&format!("--- kubectl {}\n{said}\n", asked.join(" ")));
-        }
-        let log = self.operator.output();
-        let last: Vec<&str> = log.lines().rev().take(60).collect();
-        report.push_str("--- the operator\n");
-        for line in last.iter().rev() {
-            report.push_str(line);
-            report.push('\n');
         }
         report
     }
