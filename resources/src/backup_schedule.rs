@@ -131,6 +131,9 @@ pub struct BackupScheduleStatus {
     /// Backups that retention would delete now; with `dryRun` they stay.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub would_delete: Vec<String>,
+    /// The value of the run-now annotation that was answered last by a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<String>,
     /// Why it is not healthy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<Why>,
