@@ -114,13 +114,10 @@ impl DataPlane {
     }
 }
 
-/// Installs definitions and chart, or brings them up to this tree.
+/// Installs the chart, or brings it up to this tree.
 async fn install(cluster: &Cluster, operator: &Image, runner: &Image) -> anyhow::Result<()> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("../helm/operator");
     let chart = chart.to_str().context("a path that is not text")?;
-    let definitions = format!("{chart}/crds");
-    cluster.get(&["apply", "--server-side", "--force-conflicts", "-f", &definitions]).await?;
-    cluster.get(&["wait", "--for=condition=Established", "--timeout=60s", "-f", &definitions]).await?;
     let mut of_engines = json!({});
     for image in engines::images().await? {
         of_engines[&image.engine]["images"][&image.version] = json!(image.reference());
@@ -128,14 +125,16 @@ async fn install(cluster: &Cluster, operator: &Image, runner: &Image) -> anyhow:
     let named = |image: &Image| json!({"repository": image.repository, "digest": image.digest});
     let values = json!({
         "image": named(operator),
-        "dataPlane": {"runnerImage": named(runner), "engines": of_engines},
+        "runner": {"image": named(runner)},
+        "engines": of_engines,
+        "leaseSeconds": 3,
         "log": {"level": "info,culvert_operator=debug", "format": "text"},
     });
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), values.to_string())?;
     let values = file.path().to_str().context("a path that is not text")?;
     let release = ["upgrade", "--install", OPERATOR, chart, "--namespace", OPERATOR, "--create-namespace"];
-    let waiting = ["--wait", "--timeout", "120s", "--skip-crds", "--values", values];
+    let waiting = ["--wait", "--timeout", "120s", "--values", values];
     let helm = cluster.client("helm", &cluster.admin(), &[release.as_slice(), &waiting].concat()).await?;
     if let Err(error) = process::run(helm).await {
         let pods = cluster.get(&["-n", OPERATOR, "describe", "pods"]).await?;
