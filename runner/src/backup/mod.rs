@@ -20,5 +20,6 @@ pub mod make;
 pub mod manifest;
 pub mod postgresql;
 pub mod remove;
+pub mod valkey;
 
 pub use job::job;

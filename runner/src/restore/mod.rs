@@ -70,6 +70,22 @@ impl Source {
         self.manifest.log.as_ref().is_some_and(|log| log.archived)
     }
 
+    /// Unpacks the dump of an engine that has one stream into `sink`. It counts only when this has returned.
+    ///
+    /// # Errors
+    /// The target, damage, or the sink; what was unpacked is to be thrown away then.
+    pub async fn fetch_dump<S>(&self, meter: &Arc<Meter>, sink: S) -> Result<(), JobError>
+    where
+        S: FnOnce(&mut dyn std::io::Read) -> std::io::Result<()> + Send + 'static,
+    {
+        meter.step("copying data");
+        meter.expect(self.manifest.data_bytes);
+        let dump = self.manifest.streams.iter().find(|stream| stream.content == Content::Dump);
+        let dump =
+            dump.ok_or_else(|| JobError::Configuration("the backup holds no dump of an engine".to_owned()))?;
+        self.unpack(dump, meter, sink).await
+    }
+
     async fn unpack<T, S>(&self, stream: &Stream, meter: &Arc<Meter>, sink: S) -> Result<T, JobError>
     where
         T: Send + 'static,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 /// The answer of `INFO`, by field.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Info(BTreeMap<String, String>);
+pub(crate) struct Info(BTreeMap<String, String>);
 
 /// A replica, as its primary sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) struct Attached {
 }
 
 impl Info {
-    pub(super) fn read(text: &str) -> Self {
+    pub(crate) fn read(text: &str) -> Self {
         let fields =
             text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':'));
         Self(fields.map(|(name, value)| (name.to_owned(), value.trim_end().to_owned())).collect())
@@ -28,7 +28,7 @@ impl Info {
         self.0.get(field).map_or("", String::as_str)
     }
 
-    pub(super) fn number(&self, field: &str) -> Option<u64> {
+    pub(crate) fn number(&self, field: &str) -> Option<u64> {
         self.text(field).parse().ok()
     }
 
@@ -37,7 +37,7 @@ impl Info {
     }
 
     /// Exact version. Valkey tells the version of the last Redis that it is like as `redis_version`.
-    pub(super) fn version(&self) -> &str {
+    pub(crate) fn version(&self) -> &str {
         let own = self.text("valkey_version");
         if own.is_empty() { self.text("redis_version") } else { own }
     }

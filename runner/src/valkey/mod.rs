@@ -16,6 +16,7 @@
 //! - to say an error with its command: `AUTH` and `CONFIG SET masterauth` hold passwords.
 
 mod conf;
+mod fill;
 mod info;
 pub(crate) mod link;
 mod live;
@@ -23,6 +24,7 @@ mod record;
 mod samples;
 mod settings;
 mod users;
+pub(crate) mod wire;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -36,9 +38,10 @@ use crate::engine::{
     Data, Engine, EngineError, Launch, Peer, Position, Probed, Role, Sample, Situation, Standby,
 };
 use crate::files;
-use info::Info;
+pub(crate) use info::Info;
 use link::Link;
 use record::{Note, Record};
+pub(crate) use users::REPLICATION;
 
 /// How long a replica may take to become primary; it has nothing to do but to stop following.
 const PROMOTION: Duration = Duration::from_secs(10);

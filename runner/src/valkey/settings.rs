@@ -98,6 +98,8 @@ fn replication(now: &Situation, role: &Role) -> Vec<Directive> {
         one("replica-announce-ip", announced),
         one("replica-read-only", "yes".to_owned()),
         one("repl-diskless-load", "disabled".to_owned()),
+        // Five seconds by default, in the hope of more replicas.
+        one("repl-diskless-sync-delay", "0".to_owned()),
     ];
     if let Role::Replica(peer) = role {
         let (host, port) = peer.as_ref().map_or(NOBODY, |peer| (peer.host.as_str(), peer.port));

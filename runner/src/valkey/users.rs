@@ -13,7 +13,7 @@ use crate::engine::Situation;
 /// May do everything.
 pub(super) const ADMIN: &str = "culvert_admin";
 /// Replicas and backups fetch the data as this user.
-pub(super) const REPLICATION: &str = "culvert_replication";
+pub(crate) const REPLICATION: &str = "culvert_replication";
 /// Probes and metrics.
 pub(super) const MONITOR: &str = "culvert_monitor";
 /// The runner itself, on the socket in the pod.
@@ -57,7 +57,11 @@ pub(super) fn users(now: &Situation, local: &SecretString) -> Vec<User> {
         user(RUNNER, local, ["~*", "&*", "+@all"]),
         user(ADMIN, &credentials.admin, ["~*", "&*", "+@all"]),
         user(&now.config.owner, &credentials.owner, owner.chain(freeing.iter().copied())),
-        user(REPLICATION, &credentials.replication, ["-@all", "+ping", "+psync", "+sync", "+replconf"]),
+        user(
+            REPLICATION,
+            &credentials.replication,
+            ["-@all", "+ping", "+psync", "+sync", "+replconf", "+info", "+time"],
+        ),
         user(
             MONITOR,
             &credentials.monitor,
