@@ -11,16 +11,24 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use culvert_integration::engines;
 use culvert_integration::wait::until;
+use culvert_resources::Method;
 use culvert_resources::TlsMode;
-use culvert_resources::instance::InstanceConfig;
+use culvert_resources::instance::{InstanceConfig, SourceConfig};
+use culvert_resources::job::TargetConfig;
 use culvert_runner::args::Folders;
+use culvert_runner::backup::make::{Wanted, make};
+use culvert_runner::backup::manifest::{Sealed, Service};
+use culvert_runner::backup::valkey::{Place, Snapshot};
 use culvert_runner::credentials::Credentials;
 use culvert_runner::engine::{Data, Engine as _, EngineError, Peer, Probed, Role, Situation};
+use culvert_runner::pack::Meter;
+use culvert_runner::storage::{Patience, Storage};
 use culvert_runner::valkey::Valkey;
 use redis::aio::MultiplexedConnection;
 use redis::{ConnectionAddr, IntoConnectionInfo as _, RedisConnectionInfo, TlsCertificates};
 use tempfile::TempDir;
 use tokio::process::Child;
+use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -128,7 +136,8 @@ impl Instance {
         let info = address.into_connection_info()?.set_redis_settings(login);
         let ca = std::fs::read(self.now.folders.tls.join("ca.crt")).unwrap();
         let tls = TlsCertificates { client_tls: None, root_cert: Some(ca) };
-        redis::Client::build_with_tls(info, tls)?.get_multiplexed_async_connection().await
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(LIMIT));
+        redis::Client::build_with_tls(info, tls)?.get_multiplexed_async_connection_with_config(&patient).await
     }
 }
 
@@ -373,5 +382,75 @@ async fn a_full_volume_leaves_the_owner_what_makes_room() -> anyhow::Result<()> 
     Valkey.configure(&first.now, &Role::Primary).await?;
     Valkey.reload(&first.now).await?;
     set(&mut owner, "more", "1").await?;
+    Ok(())
+}
+
+/// Backs up into a folder, through the network, as the Job does.
+async fn back_up(from: &Instance, target: &TargetConfig) -> anyhow::Result<Sealed> {
+    let wanted = Wanted {
+        name: "one".into(),
+        folder: "one".into(),
+        engine: "valkey".into(),
+        method: Method::Physical,
+        service: Service {
+            namespace: "shop".into(),
+            name: "cache".into(),
+            uid: "u".into(),
+            owner: "app".into(),
+            spec: serde_json::json!({}),
+        },
+        started_at: "2026-11-25T03:00:00Z".parse()?,
+    };
+    let mut dump = Snapshot::new(Place {
+        host: "localhost".into(),
+        port: from.now.config.port,
+        ca: from.now.folders.tls.join("ca.crt"),
+        password: from.now.credentials.replication.clone(),
+    });
+    let storage = Storage::open(target, Patience::CHECK)?;
+    Ok(make(&wanted, &storage, &mut dump, &Meter::default(), &CancellationToken::new()).await?)
+}
+
+#[tokio::test]
+async fn a_backup_brings_all_data_back_with_new_passwords_and_a_new_identity() -> anyhow::Result<()> {
+    let stage = stage().await?;
+    let first = primary(&stage).await?;
+    let mut admin = first.client("culvert_admin", "admin first \"\\ pass").await?;
+    let fill = "for i = 1, 20000 do redis.call('SET', 'key' .. i, string.rep('x', 500) .. i) end";
+    redis::cmd("EVAL").arg(fill).arg(0).query_async::<()>(&mut admin).await?;
+    let share = tempfile::tempdir()?;
+    let share = share.path().display().to_string();
+    let target = TargetConfig { name: "share".into(), share: Some(share), ..TargetConfig::default() };
+    let sealed = back_up(&first, &target).await?;
+    assert!(
+        sealed.manifest.version.starts_with("8.") && sealed.manifest.data_bytes > 100_000,
+        "{sealed:?}"
+    );
+    set(&mut admin, "later", "1").await?;
+
+    let mut again = Instance::new("cache-0", &stage.programs, &stage.tls)?;
+    let mut config = (*again.now.config).clone();
+    config.source = Some(SourceConfig {
+        restore: "again".into(),
+        target,
+        path: "one".into(),
+        manifest_digest: Some(sealed.digest),
+        point_in_time: None,
+    });
+    again.now.config = Arc::new(config);
+    again.rotate()?;
+    Valkey.initialise(&again.now).await?;
+    again.start(&Role::Primary).await?;
+    Valkey.settle(&again.now).await?;
+    let mut owner = again.client("app", "owner second \"\\ pass").await?;
+    assert!(get(&mut owner, "key20000").await?.is_some_and(|value| value.ends_with("x20000")));
+    assert_eq!(get(&mut owner, "later").await?, None);
+    assert!(again.client("app", OWNER).await.is_err(), "the password of the source works");
+    let identities = (Valkey.inspect(&first.now).await?, Valkey.inspect(&again.now).await?);
+    let (Data::Whole { identity: one, .. }, Data::Whole { identity: two, .. }) = &identities else {
+        panic!("{identities:?}")
+    };
+    assert_ne!(one, two);
+    assert!(again.probe().await?.primary);
     Ok(())
 }

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::dump::Dump;
 use super::error::JobError;
 use super::postgresql::{Logical, Physical, Place, Programs, Server};
+use super::valkey;
 use crate::args::Folders;
 
 /// Who may do everything, in PostgreSQL.
@@ -20,6 +21,7 @@ const REPLICATION: &str = "culvert_replication";
 pub(super) fn dump(folders: &Folders, job: &BackupJob) -> Result<Box<dyn Dump>, JobError> {
     match job.engine.as_str() {
         "postgresql" => postgresql(folders, job),
+        "valkey" => valkey(folders, job),
         other => Err(JobError::Configuration(format!("{other} cannot be backed up by this program"))),
     }
 }
@@ -38,6 +40,16 @@ fn postgresql(folders: &Folders, job: &BackupJob) -> Result<Box<dyn Dump>, JobEr
         }
         Method::Logical => Box::new(Logical::new(admin, programs)),
     })
+}
+
+fn valkey(folders: &Folders, job: &BackupJob) -> Result<Box<dyn Dump>, JobError> {
+    if job.method != Method::Physical {
+        return Err(JobError::Configuration("valkey has no backup but the physical one".to_owned()));
+    }
+    let password = password(folders, "replication-password")?;
+    let ca = folders.tls.join("ca.crt");
+    let place = valkey::Place { host: job.host.clone(), port: job.port, ca, password };
+    Ok(Box::new(valkey::Snapshot::new(place)))
 }
 
 /// The authority of the engine's certificate, when the Job sees one.

@@ -7,8 +7,18 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
+
+use culvert_engines::Version;
+use culvert_resources::instance::SourceConfig;
+use culvert_resources::{WhoCanFix, Why};
 
 use super::settings::APPEND_DIR;
+use crate::backup::error::JobError;
+use crate::backup::manifest::Manifest;
+use crate::engine::{EngineError, Situation};
+use crate::pack::Meter;
+use crate::restore::Source;
 
 const BASE: &str = "appendonly.aof.1.base.rdb";
 const CONTINUATION: &str = "appendonly.aof.1.incr.aof";
@@ -17,13 +27,53 @@ const BUFFER: usize = 256 << 10;
 /// With what every snapshot begins.
 const MAGIC: [&[u8]; 2] = [b"REDIS", b"VALKEY"];
 
+/// Fills the empty folder of the data from a source.
+pub(super) async fn fill(
+    now: &Situation,
+    config: &SourceConfig,
+    meter: &Arc<Meter>,
+) -> Result<(), EngineError> {
+    let source = Source::open(config).await.map_err(|error| job("check-manifest", &error))?;
+    check(&source.manifest, &now.config.version)?;
+    let data = now.folders.data();
+    let fetched = source.fetch_dump(meter, move |reader| place(reader, &data)).await;
+    fetched.map_err(|error| job("fetch", &error))
+}
+
+/// An engine reads the snapshots of older ones, and of its own minor version.
+fn check(manifest: &Manifest, version: &str) -> Result<(), EngineError> {
+    let minor = |text: &str| text.split('.').take(2).collect::<Vec<_>>().join(".");
+    let (there, here) = (Version::parse(&minor(&manifest.version)), Version::parse(&minor(version)));
+    if manifest.engine == "valkey" && there.is_some() && there <= here {
+        return Ok(());
+    }
+    let message = format!(
+        "a backup of {} {} cannot be restored into valkey {version}",
+        manifest.engine, manifest.version
+    );
+    Err(stuck("backup_version", message, "Restore into a service of the same version or a newer one."))
+}
+
+fn job(step: &str, error: &JobError) -> EngineError {
+    if error.passes() {
+        return EngineError::refused(format!("restore ({step})"), error);
+    }
+    let failure = error.failure(step);
+    stuck(&failure.code, failure.message, &failure.hint)
+}
+
+fn stuck(code: &str, message: String, next: &str) -> EngineError {
+    let (code, next) = (code.to_owned(), next.to_owned());
+    EngineError::Stuck(Box::new(Why { code, message, who: WhoCanFix::Developer, next, object: None }))
+}
+
 /// Writes the snapshot below `data`; all of it is on the disk when this returns.
 pub(super) fn place(snapshot: &mut dyn Read, data: &Path) -> io::Result<()> {
     let folder = data.join(APPEND_DIR);
     DirBuilder::new().mode(0o700).recursive(true).create(&folder)?;
     let mut base = create(&folder.join(BASE))?;
     let mut buffer = vec![0; BUFFER];
-    let first = fill(snapshot, &mut buffer)?;
+    let first = read_full(snapshot, &mut buffer)?;
     let begun = buffer.get(..first).unwrap_or_default();
     if !MAGIC.iter().any(|magic| begun.starts_with(magic)) {
         return Err(io::Error::new(
@@ -46,7 +96,7 @@ fn create(path: &Path) -> io::Result<File> {
 }
 
 /// Reads until the buffer is full or nothing is left.
-fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+fn read_full(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         match reader.read(rest)? {

@@ -110,10 +110,11 @@ where
     let what = format!("log in as {user}");
     let info = RedisConnectionInfo::default().set_username(user).set_password(password.expose_secret());
     let info = info.set_db(i64::from(database)).set_skip_set_lib_name();
-    // The connection speaks only while its driver runs, so the limit is around both.
+    // By itself the library waits half a second, which a busy machine exceeds.
+    let patient =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(LIMIT));
     let login = async {
-        let (connection, driver) =
-            MultiplexedConnection::new_with_config(&info, stream, AsyncConnectionConfig::default()).await?;
+        let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, patient).await?;
         Ok(Link { connection, driver: tokio::spawn(driver) })
     };
     within(&what, login).await?.map_err(|error: redis::RedisError| refused(&what, &error))

@@ -27,6 +27,7 @@ mod users;
 pub(crate) mod wire;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -71,6 +72,9 @@ impl Engine for Valkey {
     async fn initialise(&self, now: &Situation) -> Result<(), EngineError> {
         let data = now.folders.data();
         clear(now)?;
+        if let Some(source) = &now.config.source {
+            fill::fill(now, source, &Arc::default()).await?;
+        }
         let identity = uuid::Uuid::new_v4().simple().to_string();
         Note { identity, led: false, epoch: 0, offset: 0 }.write(&data)
     }
