@@ -1,7 +1,7 @@
 //! Controller of backups: their Jobs, their end, their verification, and how they go.
 //!
-//! [`rules`] and [`farewell`] decide, [`making`] builds the Jobs, [`verify`] restores a backup for a trial; this file
-//! looks and acts. [`health`] tells a data service how it stands with its backups.
+//! [`rules`], [`farewell`] and [`trial`] decide, [`making`] builds the Jobs, [`verify`] restores a backup for a trial;
+//! this file looks and acts.
 use std::sync::Arc;
 
 use culvert_resources::{
@@ -28,6 +28,8 @@ use crate::reconcile::{Conditions, Error, Next, Work, World};
 mod farewell;
 pub(crate) mod making;
 mod rules;
+mod trial;
+mod verify;
 
 use farewell::{Leaving, Step};
 use making::Found;
@@ -86,8 +88,12 @@ async fn reconcile(backup: Arc<Backup>, work: Work) -> Result<Next, Error> {
     let lacks = found.parts(&backup.spec.service, &backup.spec.target).err();
     let decision = rules::decide(&Seen { backup: &backup, job, lacks, now: work.world().now() });
     act(&work, &backup, &found, decision.act, &job_name).await?;
-    tell(&work, &backup, decision.report, |_| {}).await?;
-    Ok(decision.next)
+    let round = Box::pin(verify::round(&work, &backup, found.target.as_ref())).await?;
+    let mut report = decision.report;
+    report.verified = round.verified;
+    report.why = report.why.or(round.why);
+    tell(&work, &backup, report, |_| {}).await?;
+    Ok(round.next.unwrap_or(decision.next))
 }
 
 /// What a Job would be made from.
@@ -173,7 +179,7 @@ async fn tell(
         attempt: report.attempt,
         ended_at: report.ended_at,
         failure: report.failure,
-        verified: status.verified,
+        verified: report.verified.or(status.verified),
         why: report.why,
         conditions: conditions.done(),
     };
@@ -216,7 +222,10 @@ async fn leave(backup: &Backup, work: &Work) -> Result<Next, Error> {
             leaving(work, backup, Some(cause)).await?;
             Ok(Next::seconds(15))
         }
-        Step::Release { note } => release(work, backup, note).await,
+        Step::Release { note } => {
+            verify::end(work, backup, found.target.as_ref()).await?;
+            release(work, backup, note).await
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! While its Job runs, the runner writes the status; the operator adds only what the runner cannot know: that the Job
 //! does not start, that it died without a word, that it was cancelled.
-use culvert_resources::{Backup, BackupPhase, Failure, Why, meta};
+use culvert_resources::{Backup, BackupPhase, Failure, Verified, Why, meta};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
@@ -53,6 +53,8 @@ pub(crate) struct Report {
     pub(crate) ended_at: Option<Time>,
     /// Why it failed.
     pub(crate) failure: Option<Failure>,
+    /// What its verification found, when that has ended now.
+    pub(crate) verified: Option<Verified>,
     /// Why it does not go on.
     pub(crate) why: Option<Why>,
 }
@@ -109,7 +111,7 @@ impl Seen<'_> {
             attempt: Some(attempts.max(self.attempts_begun())),
             ended_at: Some(Time(self.now)),
             failure: Some(told.unwrap_or_else(|| failure.clone())),
-            why: None,
+            ..Report::default()
         }
     }
 }
@@ -123,7 +125,7 @@ impl Report {
             attempt: Some(status.attempt),
             ended_at: status.ended_at.clone(),
             failure: status.failure.clone(),
-            why: None,
+            ..Self::default()
         }
     }
 }

@@ -39,7 +39,10 @@ pub(super) async fn act(work: &Work, seen: &Seen<'_>, act: &Act) -> Result<Optio
         Act::Create(spec) => create(work, restore, spec).await,
         Act::Prior => prior(work, seen).await,
         Act::Exchange(step) => exchange(work, restore, step).await.map(|()| None),
-        Act::Discard => discard(work, seen.filled.as_ref()).await.map(|()| None),
+        Act::Discard => match &seen.filled {
+            Some(service) => work.discard_service(service).await.map(|()| None),
+            None => Ok(None),
+        },
     }
 }
 
@@ -147,20 +150,24 @@ fn prior_backup(restore: &Restore, service: &DataService, target: String) -> Bac
     Backup { metadata, ..backup }
 }
 
-/// Deletes a service that the restore made, with its volumes.
-async fn discard(work: &Work, service: Option<&DataService>) -> Result<(), Error> {
-    let Some(service) = service.filter(|service| service.metadata.deletion_timestamp.is_none()) else {
-        return Ok(());
-    };
-    let api: Api<DataService> = work.api(&service.namespace().unwrap_or_default());
-    let patch = json!({
-        "metadata": { "uid": service.uid(), "annotations": { meta::DELETE_CONFIRMED: "yes" } },
-        "spec": { "deletion": { "protection": false, "strategy": "Delete", "undeleteHours": 0 } },
-    });
-    match api.patch(&service.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Ok(_) => work.delete(service, DeleteParams::default()).await,
-        Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
-        Err(error) => Err(Error::kube(format!("preparing the deletion of {}", service.name_any()), error)),
+impl Work {
+    /// Deletes a service that we made, with its volumes.
+    pub(crate) async fn discard_service(&self, service: &DataService) -> Result<(), Error> {
+        if service.metadata.deletion_timestamp.is_some() {
+            return Ok(());
+        }
+        let api: Api<DataService> = self.api(&service.namespace().unwrap_or_default());
+        let patch = json!({
+            "metadata": { "uid": service.uid(), "annotations": { meta::DELETE_CONFIRMED: "yes" } },
+            "spec": { "deletion": { "protection": false, "strategy": "Delete", "undeleteHours": 0 } },
+        });
+        match api.patch(&service.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => self.delete(service, DeleteParams::default()).await,
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
+            Err(error) => {
+                Err(Error::kube(format!("preparing the deletion of {}", service.name_any()), error))
+            }
+        }
     }
 }
 
