@@ -225,8 +225,9 @@ async fn send(
             (count, None)
         }
         Piece::Last(bytes, volume) => {
-            let (count, upload) = (bytes.len(), current.take().unwrap_or_else(begin));
+            let (count, upload) = (bytes.len(), current.get_or_insert_with(begin));
             until_cancelled(cancel, upload.finish(bytes)).await?;
+            *current = None;
             (count, Some(volume))
         }
     };

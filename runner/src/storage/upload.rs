@@ -5,6 +5,7 @@
 //! comes next ends it with [`super::Storage::abandon_uploads`].
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::multipart::{MultipartStore, PartId};
@@ -20,6 +21,8 @@ pub const PART_BYTES: usize = 8 << 20;
 /// Parts that are on the way at once. Together with one being filled this is the memory of an upload.
 pub const PARTS_AT_ONCE: usize = 3;
 
+/// How long parts that are on their way are waited for when an upload is given up: less than the grace of a pod.
+const SETTLE_WITHIN: Duration = Duration::from_secs(15);
 const JOURNAL: &str = ".upload";
 /// Longest id of an upload that is read back.
 const LONGEST_ID: u64 = 4096;
@@ -80,8 +83,9 @@ impl Upload {
         Ok(())
     }
 
-    /// Ends the object with its last bytes, and makes it visible.
-    pub async fn finish(mut self, last: Bytes) -> Result<(), Fault> {
+    /// Ends the object with its last bytes, and makes it visible. When this fails, or is not waited for, give the
+    /// upload up.
+    pub async fn finish(&mut self, last: Bytes) -> Result<(), Fault> {
         if matches!(self.way, Way::Unbegun) {
             return self.storage.put(&self.path, last).await.map(|_| ());
         }
@@ -96,11 +100,20 @@ impl Upload {
 
     /// Gives it up, and removes what was sent.
     pub async fn abort(mut self) -> Result<(), Fault> {
-        self.sending.shutdown().await;
+        self.settle().await;
         match &mut self.way {
             Way::Unbegun => Ok(()),
             Way::Known(..) => abandon(&self.storage, &format!("{}{JOURNAL}", self.path)).await,
             Way::Plain(upload) => upload.abort().await.map_err(|error| self.storage.fault(&error)),
+        }
+    }
+
+    /// A part that is on its way when its upload is aborted may still be kept, and then nobody knows of it. So
+    /// those get a while to arrive; whether they do does not matter any more.
+    async fn settle(&mut self) {
+        let arriving = async { while self.sending.join_next().await.is_some() {} };
+        if tokio::time::timeout(SETTLE_WITHIN, arriving).await.is_err() {
+            self.sending.shutdown().await;
         }
     }
 

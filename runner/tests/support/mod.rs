@@ -1,6 +1,7 @@
 //! What the tests of the runner stand on: a real PostgreSQL and targets that last as long as a test.
 
 #![allow(dead_code, unreachable_pub, reason = "each test uses some of it")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 pub mod postgres;
 

@@ -70,9 +70,7 @@ impl Postgres {
             synchronous: false,
             owner: "app".into(),
             parameters: std::collections::BTreeMap::default(),
-            tls: serde_json::from_str("\"Required\"")
-                .or_else(|_| serde_json::from_str("\"required\""))
-                .unwrap(),
+            tls: culvert_resources::TlsMode::Required,
             archive,
             source,
             lease_seconds: 15,
