@@ -51,9 +51,10 @@ lint: ## Check code, documentation and licences; a warning is an error
 	fi
 
 .PHONY: bench
-bench: requires kube ## Measure latency and reconnection beside direct access, and print them
+bench: requires kube ## Measure latency, reconnection and backups beside what people use without us, and print them
 	$(step) "release programs" cargo build --workspace --bins --release --locked
 	$(step) "bench" cargo bench --locked --package culvert-integration --bench report
+	$(step) "bench of backups" cargo bench --locked --package culvert-integration --bench backup
 
 .PHONY: gen
 gen: requires kube ## Write again what is generated: proto code, OpenAPI, access matrix, help texts, chart renders

@@ -13,12 +13,18 @@ pub fn execute(command: Command) -> Result<u8> {
             crate::install::install(&folder).with_context(|| format!("install into {}", folder.display()))?;
             Ok(0)
         }
-        Command::Job(args) => runtime()?.block_on(crate::backup::job(args)),
+        Command::Job(args) => {
+            start_log(&args.log)?;
+            runtime()?.block_on(crate::backup::job(args))
+        }
         Command::ArchiveWal { path, name, folders } => {
             runtime()?.block_on(crate::wal::archive(&folders, &path, &name))
         }
         Command::FetchWal { name, path, folders } => {
-            runtime()?.block_on(crate::wal::fetch(&folders, &name, &path))
+            // The code of a failure would be taken for the end of the log.
+            runtime().map_or(Ok(crate::wal::EXIT_FAULT), |runtime| {
+                runtime.block_on(crate::wal::fetch(&folders, &name, &path))
+            })
         }
         // The first process of a pod has the orphans to bury, and another does the work.
         Command::Run(args) if crate::init::is_first() && !args.beneath => crate::init::stand_over(),

@@ -1,5 +1,7 @@
 //! A real PostgreSQL is backed up, archived, destroyed and brought back.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::path::Path;

@@ -62,3 +62,108 @@ fn segment(manifest: &Manifest) -> Option<Segment> {
     let log = manifest.log.as_ref()?;
     Some(Segment::holding(log.timeline, log.start, log.segment_bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use culvert_resources::Method;
+    use culvert_resources::job::TargetConfig;
+    use futures::TryStreamExt as _;
+
+    use super::*;
+    use crate::backup::manifest::{FORMAT, Log, Recoverable, Service};
+    use crate::wal::Lsn;
+
+    const SERVICE: &str = "services/data.shop.12345678";
+
+    fn manifest(name: &str, start: u64) -> Manifest {
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let (start, system_identifier) = (Lsn(start << 24), "7".to_owned());
+        let log = Log {
+            start,
+            end: start,
+            timeline: 1,
+            segment_bytes: 16 << 20,
+            system_identifier,
+            archived: true,
+        };
+        Manifest {
+            format: FORMAT,
+            backup: name.into(),
+            engine: "postgresql".into(),
+            version: "17.2".into(),
+            method: Method::Physical,
+            service: Service {
+                namespace: "data".into(),
+                name: "shop".into(),
+                uid: "u".into(),
+                owner: "app".into(),
+                spec: serde_json::json!({}),
+            },
+            started_at: at,
+            ended_at: at,
+            data_bytes: 0,
+            stored_bytes: 0,
+            compression: "zstd".into(),
+            encryption: None,
+            streams: Vec::new(),
+            log: Some(log),
+            recoverable: Recoverable { from: at, until: at },
+        }
+    }
+
+    /// Backups that begin in segments 2, 5 and 8, and a log of segments 1 to 9.
+    async fn target() -> (tempfile::TempDir, PruneJob, Storage) {
+        let folder = tempfile::tempdir().unwrap();
+        let share = Some(folder.path().to_str().unwrap().to_owned());
+        let target = TargetConfig { name: "nightly".into(), share, ..TargetConfig::default() };
+        let storage = Storage::open(&target, Patience::CHECK).unwrap();
+        for (name, start) in [("one", 2), ("two", 5), ("three", 8)] {
+            let folder = format!("{SERVICE}/backups/{name}");
+            manifest::write(&storage, &folder, &manifest(name, start), None).await.unwrap();
+        }
+        for number in 1..=9 {
+            let path = format!("{SERVICE}/wal/0000000100000000/00000001000000000000000{number}.zst");
+            storage.put(&path, "log").await.unwrap();
+        }
+        let job = PruneJob {
+            namespace: "data".into(),
+            backup: String::new(),
+            target,
+            path: String::new(),
+            wal_path: Some(format!("{SERVICE}/wal")),
+        };
+        (folder, job, storage)
+    }
+
+    async fn delete(job: &PruneJob, name: &str) {
+        let path = format!("{SERVICE}/backups/{name}");
+        run(&PruneJob { backup: name.into(), path, ..job.clone() }).await.unwrap();
+    }
+
+    async fn first_segment(storage: &Storage) -> String {
+        let log = storage.list(&format!("{SERVICE}/wal")).map_ok(|entry| entry.name().to_owned());
+        let names: Vec<String> = log.try_collect().await.unwrap();
+        names.into_iter().min().unwrap().chars().nth(23).unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn the_log_goes_up_to_what_the_first_backup_that_is_left_needs() {
+        let (_folder, job, storage) = target().await;
+        delete(&job, "two").await;
+        assert_eq!(first_segment(&storage).await, "2");
+        delete(&job, "one").await;
+        assert_eq!(first_segment(&storage).await, "8");
+        delete(&job, "one").await;
+        assert_eq!(first_segment(&storage).await, "8");
+        delete(&job, "three").await;
+        assert_eq!(first_segment(&storage).await, "8", "a backup may be under way");
+    }
+
+    #[tokio::test]
+    async fn the_log_is_kept_when_a_backup_cannot_be_read() {
+        let (_folder, job, storage) = target().await;
+        storage.put(&format!("{SERVICE}/backups/two/manifest.json"), "{").await.unwrap();
+        delete(&job, "one").await;
+        assert_eq!(first_segment(&storage).await, "1");
+    }
+}
