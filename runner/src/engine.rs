@@ -12,9 +12,11 @@ use async_trait::async_trait;
 use culvert_resources::Why;
 use culvert_resources::instance::InstanceConfig;
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 
 use crate::args::Folders;
 use crate::credentials::Credentials;
+use crate::filling::Filling;
 
 /// What an instance knows when it is asked to do something.
 #[derive(Debug, Clone)]
@@ -31,6 +33,8 @@ pub struct Situation {
     pub required: Arc<[String]>,
     /// Whether new writes are refused, because the volume is nearly full.
     pub read_only: bool,
+    /// Where to tell how far the filling from a source has come.
+    pub filling: Filling,
 }
 
 /// Another member of the database, as it is reached.
@@ -255,6 +259,12 @@ pub trait Engine: Send + Sync + 'static {
 
     /// Numbers for `/metrics`.
     async fn metrics(&self, now: &Situation) -> Result<Vec<Sample>, EngineError>;
+
+    /// What else the engine needs beside it while the runner runs; until the token is cancelled.
+    async fn attend(&self, _folders: &Folders, stop: CancellationToken) -> Result<(), EngineError> {
+        stop.cancelled().await;
+        Ok(())
+    }
 
     /// On a primary: the standbys it feeds.
     async fn standbys(&self, _now: &Situation) -> Result<Vec<Standby>, EngineError> {

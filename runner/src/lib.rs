@@ -19,6 +19,7 @@ pub mod credentials;
 pub mod drivers;
 pub mod engine;
 pub mod files;
+pub mod filling;
 mod http;
 pub mod init;
 pub mod install;

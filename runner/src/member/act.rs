@@ -177,6 +177,7 @@ impl Member {
 
     fn done(&mut self, doing: Doing, position: Option<Position>) {
         self.problem = None;
+        self.attempts = 0;
         match doing {
             Doing::Initialise => self.data = None,
             Doing::Join(primary) => {
@@ -218,7 +219,9 @@ impl Member {
         if self.process.is_none() {
             self.data = None;
         }
-        self.pause(1);
+        // What only a person can mend is looked at now and then; the rest more and more seldom.
+        self.attempts = self.attempts.saturating_add(1);
+        self.pause(if matches!(error, EngineError::Stuck(_)) { u32::MAX } else { self.attempts });
     }
 
     /// What is done while nothing else is to be done: the configuration, and the standbys that commits wait for.

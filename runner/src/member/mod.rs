@@ -22,6 +22,7 @@ use crate::args::Folders;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::engine::{Data, Engine, EngineError, Peer, Position, Role, Situation};
+use crate::filling::Filling;
 use crate::lease::claim::{Claim, PeerSeen, Refusal};
 use crate::lease::fence::Fence;
 use crate::lease::keeper::{Intent, Standing};
@@ -56,6 +57,8 @@ pub struct Given {
     pub standing: watch::Receiver<Standing>,
     /// What is wanted of it.
     pub intent: watch::Sender<Intent>,
+    /// How far the filling from a source has come.
+    pub filling: Filling,
     /// What others are told.
     pub board: Board,
     /// The role on the pod's label.
@@ -136,6 +139,8 @@ pub struct Member {
     problem: Option<Why>,
     /// How often in a row the engine ended by itself or could not be started.
     failures: u32,
+    /// How often in a row a task has failed.
+    attempts: u32,
     /// Until when this instance leaves the Lease to others.
     rest_until: Duration,
     /// Until when nothing is tried again.
@@ -199,6 +204,7 @@ impl Member {
             claim: Err(Refusal::NotRunning),
             problem: None,
             failures: 0,
+            attempts: 0,
             rest_until: Duration::ZERO,
             pause_until: Duration::ZERO,
         }
@@ -233,6 +239,7 @@ impl Member {
             credentials: wish.credentials.clone(),
             required: self.required.clone(),
             read_only: self.read_only,
+            filling: self.given.filling.clone(),
         }
     }
 

@@ -36,7 +36,10 @@ impl Member {
             role: self.role_word().to_owned(),
             doing: self.doing_word().to_owned(),
             version: known.then_some(probed.version),
-            healthy: well && self.answers() && (!primary || (self.leading() && self.settled.is_some())),
+            healthy: well
+                && !self.told
+                && self.answers()
+                && (!primary || (self.leading() && self.settled.is_some())),
             problem,
             config_digest: self.configured.as_ref().map(|_| self.in_force.config_digest.clone()),
             pending_restart: probed.pending_restart,

@@ -50,8 +50,10 @@ pub(super) struct Extras<'a> {
     pub volume_bytes: u64,
     /// The command that archives a segment.
     pub archive_command: &'a str,
-    /// Lines for a recovery from an archive.
-    pub recovery: &'a [(String, String)],
+    /// The command that fetches a segment; empty when there is none.
+    pub restore_command: &'a str,
+    /// What is set last of all.
+    pub last: &'a [(String, String)],
 }
 
 /// `postgresql.conf`.
@@ -60,13 +62,13 @@ pub(super) fn postgresql(now: &Situation, role: &Role, extras: &Extras<'_>) -> S
     let mut settings = defaults(extras);
     let users = now.config.parameters.iter().filter(|(name, _)| is_name(name) && !is_ours(name));
     settings.extend(users.map(|(name, value)| (name.to_lowercase(), value.clone())));
-    raise(&mut settings, role, extras.least);
+    raise(&mut settings, extras.least);
     settings.extend(fixed(now, extras));
     settings.extend(replication(now, role));
-    settings.extend(extras.recovery.iter().cloned());
     if now.read_only {
         settings.insert("default_transaction_read_only".to_owned(), "on".to_owned());
     }
+    settings.extend(extras.last.iter().cloned());
     let lines = settings.iter().map(|(name, value)| format!("{name} = {}\n", quoted(value)));
     std::iter::once("# Written by culvert-runner; changes are lost.\n".to_owned()).chain(lines).collect()
 }
@@ -94,11 +96,8 @@ fn defaults(extras: &Extras<'_>) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// A standby starts only with settings that are not below its primary's, whatever is wished for later.
-fn raise(settings: &mut BTreeMap<String, String>, role: &Role, least: &[(&'static str, u64)]) {
-    if matches!(role, Role::Primary) {
-        return;
-    }
+/// A recovery needs settings that are not below those of where the log comes from, whatever is wished for later.
+fn raise(settings: &mut BTreeMap<String, String>, least: &[(&'static str, u64)]) {
     for (name, value) in least {
         let set = settings.get(*name).and_then(|text| text.parse::<u64>().ok());
         if set.is_none_or(|set| set < *value) {
@@ -124,6 +123,7 @@ fn fixed(now: &Situation, extras: &Extras<'_>) -> Vec<(String, String)> {
         ("full_page_writes", "on".to_owned()),
         ("archive_mode", "on".to_owned()),
         ("archive_command", extras.archive_command.to_owned()),
+        ("restore_command", extras.restore_command.to_owned()),
         ("cluster_name", now.pod.clone()),
     ];
     if extras.major >= 17 {
@@ -249,7 +249,14 @@ mod tests {
     use crate::postgresql::testing::situation;
 
     fn extras<'a>(least: &'a [(&'static str, u64)]) -> Extras<'a> {
-        Extras { major: 17, least, volume_bytes: 8 << 30, archive_command: "true", recovery: &[] }
+        Extras {
+            major: 17,
+            least,
+            volume_bytes: 8 << 30,
+            archive_command: "true",
+            restore_command: "",
+            last: &[],
+        }
     }
 
     fn peer() -> Peer {
@@ -291,7 +298,7 @@ mod tests {
         let least = [("max_connections", 300)];
         let text = postgresql(&situation(), &Role::Replica(None), &extras(&least));
         assert!(text.contains("max_connections = '300'"), "{text}");
-        let text = postgresql(&situation(), &Role::Primary, &extras(&least));
+        let text = postgresql(&situation(), &Role::Primary, &extras(&[]));
         assert!(text.contains("max_connections = '100'"), "{text}");
     }
 

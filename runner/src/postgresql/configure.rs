@@ -16,6 +16,7 @@ pub(super) fn configure(
     now: &Situation,
     role: &Role,
     least: &[(&'static str, u64)],
+    last: &[(String, String)],
 ) -> Result<bool, EngineError> {
     let mut changed = secrets(now)?;
     let data = now.folders.data();
@@ -24,7 +25,8 @@ pub(super) fn configure(
         least,
         volume_bytes: volume_bytes(&now.folders.volume)?,
         archive_command: &archive_command(now),
-        recovery: &[],
+        restore_command: &restore_command(now, role),
+        last,
     };
     changed |= update(&data.join("postgresql.conf"), &conf::postgresql(now, role, &extras))?;
     changed |= update(&data.join("pg_hba.conf"), &conf::hba(&now.config))?;
@@ -68,15 +70,53 @@ fn volume_bytes(volume: &Path) -> Result<u64, EngineError> {
     Ok(found.f_blocks.saturating_mul(found.f_frsize))
 }
 
-/// Calls this program. Without an archive every segment counts as archived, so that an archive can be named later without
-/// a restart.
+/// Without an archive every segment counts as archived, so that an archive can be named later without a restart.
 fn archive_command(now: &Situation) -> String {
-    if now.config.archive.is_none() {
-        return "true".to_owned();
+    match now.config.archive {
+        None => "true".to_owned(),
+        Some(_) => command(now, "archive-wal", "\"%p\" \"%f\""),
     }
+}
+
+/// A standby that its primary has no log for any more finds it in the archive.
+fn restore_command(now: &Situation, role: &Role) -> String {
+    match (role, &now.config.archive) {
+        (Role::Replica(_), Some(_)) => fetch_command(now),
+        _ => String::new(),
+    }
+}
+
+/// The command that fetches a segment.
+pub(super) fn fetch_command(now: &Situation) -> String {
+    command(now, "fetch-wal", "\"%f\" \"%p\"")
+}
+
+/// A call of this program that PostgreSQL makes.
+fn command(now: &Situation, verb: &str, arguments: &str) -> String {
     let program = now.folders.program().display().to_string();
-    let words = [program, "archive-wal".to_owned()].into_iter().chain(now.folders.flags());
+    let words = [program, verb.to_owned()].into_iter().chain(now.folders.flags());
     // A percent sign would begin a placeholder.
     let words: Vec<String> = words.map(|word| shell_word(&word.replace('%', "%%"))).collect();
-    format!("{} \"%p\" \"%f\"", words.join(" "))
+    format!("{} {arguments}", words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgresql::testing::situation;
+
+    #[test]
+    fn the_command_of_postgresql_needs_no_flags_in_a_pod() {
+        assert_eq!(
+            fetch_command(&situation()),
+            "'/opt/culvert/bin/culvert-runner' 'fetch-wal' \"%f\" \"%p\""
+        );
+    }
+
+    #[test]
+    fn only_a_standby_with_an_archive_fetches_from_it() {
+        let now = situation();
+        assert_eq!(restore_command(&now, &Role::Replica(None)), "");
+        assert_eq!(archive_command(&now), "true");
+    }
 }

@@ -20,17 +20,25 @@ pub(super) const MARKER: &str = "data.whole";
 /// [`EngineError`].
 pub(super) async fn empty(now: &Situation) -> Result<(), EngineError> {
     clear(now)?;
+    initdb(now).await?;
+    whole(now)
+}
+
+/// Runs `initdb`. The data is not whole by that.
+///
+/// # Errors
+/// [`EngineError`].
+pub(super) async fn initdb(now: &Situation) -> Result<(), EngineError> {
     let passwords = now.folders.run.join("initdb-password");
     let password = now.credentials.admin.expose_secret();
     let write = |error| EngineError::file("write the password for initdb", error);
     files::write(&passwords, password.as_bytes()).map_err(write)?;
-    let made = initdb(now, &passwords).run().await;
+    let made = program(now, &passwords).run().await;
     files::remove(&passwords).map_err(|error| EngineError::file("remove the password for initdb", error))?;
-    made?;
-    whole(now)
+    made.map(|_| ())
 }
 
-fn initdb(now: &Situation, passwords: &Path) -> Program {
+fn program(now: &Situation, passwords: &Path) -> Program {
     let folder = programs(now);
     Program::new(folder.join("initdb"))
         .args(["--pgdata", &now.folders.data().display().to_string(), "--username", ADMIN])

@@ -17,6 +17,7 @@ mod conf;
 mod configure;
 mod connect;
 mod control;
+mod fill;
 mod initialise;
 mod join;
 mod metrics;
@@ -24,6 +25,7 @@ mod probe;
 mod programs;
 mod settle;
 mod synchronous;
+mod temporary;
 #[cfg(test)]
 mod testing;
 
@@ -32,7 +34,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use culvert_resources::{WhoCanFix, Why};
 use rustix::process::Signal;
+use tokio_util::sync::CancellationToken;
 
+use crate::args::Folders;
 use crate::engine::{
     Data, Engine, EngineError, Launch, Peer, Position, Probed, Role, Sample, Situation, Standby,
 };
@@ -70,7 +74,11 @@ impl Engine for PostgreSql {
     }
 
     async fn initialise(&self, now: &Situation) -> Result<(), EngineError> {
-        initialise::empty(now).await
+        configure::secrets(now)?;
+        match &now.config.source {
+            Some(source) => fill::fill(now, source).await,
+            None => initialise::empty(now).await,
+        }
     }
 
     async fn join(&self, now: &Situation, primary: &Peer) -> Result<(), EngineError> {
@@ -87,7 +95,7 @@ impl Engine for PostgreSql {
             Role::Primary => Vec::new(),
             Role::Replica(_) => control_data(now).await?.least,
         };
-        configure::configure(now, role, &least)
+        configure::configure(now, role, &least, &[])
     }
 
     fn launch(&self, now: &Situation) -> Result<Launch, EngineError> {
@@ -142,6 +150,11 @@ impl Engine for PostgreSql {
 
     async fn metrics(&self, now: &Situation) -> Result<Vec<Sample>, EngineError> {
         metrics::metrics(now).await
+    }
+
+    async fn attend(&self, folders: &Folders, stop: CancellationToken) -> Result<(), EngineError> {
+        let served = crate::wal::serve(folders, stop).await;
+        served.map_err(|error| EngineError::file("serve the commands of the log's archive", error))
     }
 
     async fn standbys(&self, now: &Situation) -> Result<Vec<Standby>, EngineError> {

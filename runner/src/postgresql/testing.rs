@@ -47,5 +47,6 @@ pub(crate) fn situation() -> Situation {
         }),
         required: Arc::from([]),
         read_only: false,
+        filling: crate::filling::Filling::default(),
     }
 }
