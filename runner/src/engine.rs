@@ -33,6 +33,8 @@ pub struct Situation {
     pub required: Arc<[String]>,
     /// Whether new writes are refused, because the volume is nearly full.
     pub read_only: bool,
+    /// Whether the data that is there was tried again and again and does not come up.
+    pub distrusted: bool,
     /// Where to tell how far the filling from a source has come.
     pub filling: Filling,
 }

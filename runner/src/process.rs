@@ -6,6 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use crate::engine::Launch;
+use crate::programs::path;
 
 /// A process that was started.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ impl Process {
     /// What the system says.
     pub fn start(launch: &Launch) -> io::Result<Self> {
         let mut command = Command::new(&launch.program);
-        command.args(&launch.args).envs(launch.env.iter().cloned()).process_group(0);
+        command.args(&launch.args).env_clear().envs(path()).envs(launch.env.iter().cloned()).process_group(0);
         let child = command.stdin(std::process::Stdio::null()).spawn()?;
         let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let pid = pid.ok_or_else(|| io::Error::other("the process ended while it was started"))?;

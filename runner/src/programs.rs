@@ -75,7 +75,9 @@ impl Program {
     async fn run_on(&self) -> Result<String, EngineError> {
         let failed = |source| EngineError::file(format!("run {}", self.path.display()), source);
         let mut command = Command::new(&self.path);
-        command.args(&self.args).envs(self.env.iter().cloned()).env("LC_ALL", "C").kill_on_drop(true);
+        // The environment of the pod could send it elsewhere.
+        command.args(&self.args).env_clear().envs(path()).env("LC_ALL", "C").envs(self.env.iter().cloned());
+        command.kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;
         let (out, err) = (child.stdout.take(), child.stderr.take());
@@ -86,6 +88,11 @@ impl Program {
         }
         Err(EngineError::Program { program: self.name(), status: status.to_string(), said })
     }
+}
+
+/// Where programs are found: all that a program gets from this one's environment.
+pub fn path() -> Option<(&'static str, std::ffi::OsString)> {
+    std::env::var_os("PATH").map(|path| ("PATH", path))
 }
 
 async fn output(stream: Option<impl AsyncRead + Unpin>) -> std::io::Result<String> {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::Act;
-use super::{Doing, Member, Task, why};
+use super::{DISTRUST, Doing, Member, Task, why};
 use crate::engine::{Data, EngineError, Peer, Position, Role};
 use crate::lease::keeper::Intent;
 use crate::lease::rule::Terms;
@@ -63,7 +63,7 @@ impl Member {
             return;
         }
         self.release = true;
-        if self.failures >= 3 {
+        if self.failures >= DISTRUST {
             let lease = Terms::new(self.given.wish.borrow().config.lease_seconds).lease;
             self.rest_until = self.now() + lease * REST;
             self.failures = 0;
@@ -182,6 +182,7 @@ impl Member {
             Doing::Initialise => self.data = None,
             Doing::Join(primary) => {
                 self.data = None;
+                self.failures = if self.failures >= DISTRUST { 0 } else { self.failures };
                 self.joined = Some(primary);
             }
             Doing::Promote => self.promoted(),

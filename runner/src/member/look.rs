@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::plan::{self, Act};
-use super::{Member, why};
+use super::{DISTRUST, Member, why};
 use crate::engine::{Data, Peer, Position, Role};
 use crate::lease::claim::{self, PeerSeen, Refusal};
 use crate::lease::record::Record;
@@ -243,7 +243,7 @@ impl Member {
 
     /// Whether the engine ended here again and again, and there are others.
     fn gives_up(&self) -> bool {
-        self.failures >= 3 && self.given.wish.borrow().config.replicas > 1
+        self.failures >= DISTRUST && self.given.wish.borrow().config.replicas > 1
     }
 
     /// What users, passwords and slots depend on.

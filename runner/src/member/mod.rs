@@ -35,6 +35,9 @@ use prober::Found;
 /// Time between turns.
 const TURN: Duration = Duration::from_millis(250);
 
+/// Failures in a row after which data of a replica is fetched anew.
+const DISTRUST: u32 = 3;
+
 /// What a member is given.
 pub struct Given {
     /// The driver.
@@ -239,6 +242,8 @@ impl Member {
             credentials: wish.credentials.clone(),
             required: self.required.clone(),
             read_only: self.read_only,
+            // On a replica: there is a primary to fetch all from.
+            distrusted: self.failures >= DISTRUST,
             filling: self.given.filling.clone(),
         }
     }

@@ -150,18 +150,24 @@ fn replication(now: &Situation, role: &Role) -> Vec<(String, String)> {
 /// How a standby reaches the primary. The password is in a file in memory.
 #[must_use]
 pub(super) fn conninfo(now: &Situation, primary: &Peer) -> String {
-    conninfo_as(now, primary, REPLICATION, &now.folders.run.join("pgpass"))
+    conninfo_as(now, primary, (REPLICATION, &now.pod), &now.folders.run.join("pgpass"))
 }
 
-/// How a user reaches the primary.
+/// How a user reaches the primary. By its name the primary takes an application for a standby: only one that keeps the log
+/// may bear the name of a pod.
 #[must_use]
-pub(super) fn conninfo_as(now: &Situation, primary: &Peer, user: &str, passfile: &Path) -> String {
+pub(super) fn conninfo_as(
+    now: &Situation,
+    primary: &Peer,
+    (user, application): (&str, &str),
+    passfile: &Path,
+) -> String {
     let ca = now.folders.run.join("ca.crt");
     let pairs = [
         ("host", primary.host.clone()),
         ("port", primary.port.to_string()),
         ("user", user.to_owned()),
-        ("application_name", now.pod.clone()),
+        ("application_name", application.to_owned()),
         ("passfile", display(passfile)),
         ("sslmode", "verify-ca".to_owned()),
         ("sslrootcert", display(&ca)),

@@ -10,6 +10,9 @@ use crate::engine::{EngineError, Peer, Situation};
 use crate::files;
 use crate::programs::Program;
 
+/// Name of what copies data: not that of a pod, which would make it a standby that commits may wait for.
+const NAME: &str = "culvert join";
+
 /// What is wrong with the data that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mend {
@@ -32,7 +35,7 @@ pub(super) async fn join(
     led: bool,
 ) -> Result<(), EngineError> {
     let there = look(now, primary).await?;
-    match mend(here, led, &there) {
+    match mend(here.filter(|_| !now.distrusted), led, &there) {
         Mend::Nothing => Ok(()),
         Mend::Fetch => fetch(now, primary).await,
         Mend::Rewind => match rewind(now, primary).await {
@@ -99,8 +102,9 @@ fn mend(here: Option<&Control>, led: bool, there: &There) -> Mend {
 async fn rewind(now: &Situation, primary: &Peer) -> Result<(), EngineError> {
     let marker = now.folders.volume.join(MARKER);
     files::remove(&marker).map_err(|error| EngineError::file("remove the marker of whole data", error))?;
+    checkpoint(now, primary).await?;
     let passfile = passfile(now, "rewind", ADMIN, &now.credentials.admin)?;
-    let source = format!("{} dbname=postgres", conf::conninfo_as(now, primary, ADMIN, &passfile));
+    let source = format!("{} dbname=postgres", conf::conninfo_as(now, primary, (ADMIN, NAME), &passfile));
     let data = now.folders.data().display().to_string();
     tracing::info!(primary = primary.pod, "rewinding the data to the primary's");
     let rewind = Program::new(programs(now).join("pg_rewind"))
@@ -113,6 +117,13 @@ async fn rewind(now: &Situation, primary: &Peer) -> Result<(), EngineError> {
     forget(&passfile)?;
     done?;
     whole(now)
+}
+
+/// Before its first checkpoint as primary its control file names the old timeline, and `pg_rewind` believes that.
+async fn checkpoint(now: &Situation, primary: &Peer) -> Result<(), EngineError> {
+    let session = admin_of(now, primary).await?;
+    let done = session.client.batch_execute("SET statement_timeout = 0; CHECKPOINT").await;
+    done.map_err(|error| refused("make a checkpoint on the primary", &error))
 }
 
 /// Lets data that crashed as a primary replay its own log, so that it can be rewound. Does nothing to data that was shut
@@ -140,7 +151,12 @@ async fn fetch(now: &Situation, primary: &Peer) -> Result<(), EngineError> {
     let data = now.folders.data().display().to_string();
     tracing::info!(primary = primary.pod, "fetching the data of the primary");
     let done = Program::new(programs(now).join("pg_basebackup"))
-        .args(["--pgdata", &data, "--dbname", &conf::conninfo_as(now, primary, REPLICATION, &passfile)])
+        .args([
+            "--pgdata",
+            &data,
+            "--dbname",
+            &conf::conninfo_as(now, primary, (REPLICATION, NAME), &passfile),
+        ])
         .args(["--wal-method=stream", "--checkpoint=fast", "--no-password"])
         .limit(None)
         .run()

@@ -21,8 +21,8 @@ pub(super) async fn standbys(now: &Situation) -> Result<Vec<Standby>, EngineErro
         .query(
             "SELECT application_name, state = 'streaming', coalesce(flush_lsn, '0/0')::text, \
              ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::int \
-             FROM pg_stat_replication WHERE application_name <> 'pg_basebackup'",
-            &[],
+             FROM pg_stat_replication WHERE starts_with(application_name, $1)",
+            &[&members(now)],
         )
         .await
         .map_err(|error| refused(what, &error))?;
@@ -79,9 +79,13 @@ async fn run(session: &Session, statement: &str) -> Result<(), EngineError> {
 async fn part(now: &Situation, session: &Session) -> Result<(), EngineError> {
     let statement = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_replication \
          WHERE starts_with(application_name, $1)";
-    let members = format!("{}-", now.config.database);
-    let parted = session.client.query(statement, &[&members]).await;
+    let parted = session.client.query(statement, &[&members(now)]).await;
     parted.map(|_| ()).map_err(|error| refused(ENFORCE, &error))
+}
+
+/// How the names of members begin.
+fn members(now: &Situation) -> String {
+    format!("{}-", now.config.database)
 }
 
 /// Waits until a new session has the list.

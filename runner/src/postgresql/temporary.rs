@@ -10,6 +10,7 @@ use tokio::process::{Child, ChildStderr, Command};
 use super::connect::local;
 use super::programs::programs;
 use crate::engine::{EngineError, Situation};
+use crate::programs::path;
 
 /// How long an empty server may take to start.
 const START: Duration = Duration::from_secs(120);
@@ -27,7 +28,13 @@ impl Temporary {
     pub(super) fn start(now: &Situation) -> Result<Self, EngineError> {
         let failed = |error| EngineError::file("start the server", error);
         let mut command = Command::new(programs(now).join("postgres"));
-        command.arg("-D").arg(now.folders.data()).env("TZ", "UTC").env("LC_ALL", "C");
+        command
+            .arg("-D")
+            .arg(now.folders.data())
+            .env_clear()
+            .envs(path())
+            .env("TZ", "UTC")
+            .env("LC_ALL", "C");
         command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn().map_err(failed)?;
         let last_words = Arc::new(Mutex::new(String::new()));

@@ -47,6 +47,7 @@ pub(crate) fn situation() -> Situation {
         }),
         required: Arc::from([]),
         read_only: false,
+        distrusted: false,
         filling: crate::filling::Filling::default(),
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn situation() -> Situation {
         }),
         required: Arc::new([]),
         read_only: false,
+        distrusted: false,
         filling: crate::filling::Filling::default(),
     }
 }

@@ -99,8 +99,10 @@ impl Pod {
     /// Ends all of it at once, as the loss of its node would.
     pub(crate) fn kill(&self) {
         if let Some(mut child) = self.child.lock().unwrap().take() {
-            // It may have ended by itself.
-            let _ = child.kill();
+            if let Some(first) = first_process(&child) {
+                // It may have ended by itself.
+                let _ = rustix::process::kill_process(first, rustix::process::Signal::KILL);
+            }
             child.wait().unwrap();
         }
     }
@@ -230,7 +232,7 @@ impl Database {
         let pod = &self.pods[ordinal];
         let log = File::options().create(true).append(true).open(pod.folder("log")).unwrap();
         let mut command = Command::new("unshare");
-        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "setpriv", "--reuid=65534"]);
+        command.args(["--pid", "--fork", "--mount-proc", "setpriv", "--reuid=65534"]);
         command.args(["--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_culvert-runner"), "run"]);
         for name in ["config", "credentials", "tls", "volume", "run", "bin"] {
             command.arg(format!("--{name}")).arg(pod.folder(name));
@@ -251,10 +253,7 @@ impl Database {
     pub(crate) async fn stop(&self, ordinal: usize) {
         let pod = &self.pods[ordinal];
         let mut child = pod.child.lock().unwrap().take().expect("it runs");
-        // The first process of the namespace is the child of `unshare`, who passes nothing on.
-        let children = format!("/proc/{0}/task/{0}/children", child.id());
-        let first: i32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
-        let first = rustix::process::Pid::from_raw(first).unwrap();
+        let first = first_process(&child).expect("it runs");
         rustix::process::kill_process(first, rustix::process::Signal::TERM).unwrap();
         let ended = tokio::task::spawn_blocking(move || child.wait());
         let ended = tokio::time::timeout(PATIENCE, ended).await;
@@ -359,6 +358,13 @@ impl Database {
         let config = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
         tokio_postgres_rustls::MakeRustlsConnect::new(config)
     }
+}
+
+/// The first process of a namespace: the child of `unshare`, who passes nothing on.
+fn first_process(unshare: &Child) -> Option<rustix::process::Pid> {
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let first = std::fs::read_to_string(children).ok()?.trim().parse().ok()?;
+    rustix::process::Pid::from_raw(first)
 }
 
 async fn client(kubeconfig: &Path) -> Client {
