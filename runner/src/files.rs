@@ -45,14 +45,19 @@ pub fn remove(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
-/// Makes a folder that only the owner may enter; one that is there gets these rights.
+/// Makes a folder that only the owner may enter; one that is there and ours gets these rights.
+///
+/// A volume that Kubernetes mounts is root's: its rights are the pod's, and stay as they are.
 ///
 /// # Errors
 /// What the system says.
 pub fn private_folder(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::create_dir_all(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700))
+    match std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
 }
 
 /// Removes a folder with all in it; one that is not there is well.
