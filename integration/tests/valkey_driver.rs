@@ -422,10 +422,7 @@ async fn a_backup_brings_all_data_back_with_new_passwords_and_a_new_identity() -
     let share = share.path().display().to_string();
     let target = TargetConfig { name: "share".into(), share: Some(share), ..TargetConfig::default() };
     let sealed = back_up(&first, &target).await?;
-    assert!(
-        sealed.manifest.version.starts_with("8.") && sealed.manifest.data_bytes > 100_000,
-        "{sealed:?}"
-    );
+    assert!(sealed.manifest.version.starts_with("8.") && sealed.manifest.data_bytes > 100_000, "{sealed:?}");
     set(&mut admin, "later", "1").await?;
 
     let mut again = Instance::new("cache-0", &stage.programs, &stage.tls)?;
