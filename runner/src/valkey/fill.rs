@@ -7,7 +7,6 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::sync::Arc;
 
 use culvert_engines::Version;
 use culvert_resources::instance::SourceConfig;
@@ -17,7 +16,6 @@ use super::settings::APPEND_DIR;
 use crate::backup::error::JobError;
 use crate::backup::manifest::Manifest;
 use crate::engine::{EngineError, Situation};
-use crate::pack::Meter;
 use crate::restore::Source;
 
 const BASE: &str = "appendonly.aof.1.base.rdb";
@@ -28,16 +26,14 @@ const BUFFER: usize = 256 << 10;
 const MAGIC: [&[u8]; 2] = [b"REDIS", b"VALKEY"];
 
 /// Fills the empty folder of the data from a source.
-pub(super) async fn fill(
-    now: &Situation,
-    config: &SourceConfig,
-    meter: &Arc<Meter>,
-) -> Result<(), EngineError> {
+pub(super) async fn fill(now: &Situation, config: &SourceConfig) -> Result<(), EngineError> {
     let source = Source::open(config).await.map_err(|error| job("check-manifest", &error))?;
     check(&source.manifest, &now.config.version)?;
     let data = now.folders.data();
-    let fetched = source.fetch_dump(meter, move |reader| place(reader, &data)).await;
-    fetched.map_err(|error| job("fetch", &error))
+    let fetched = source.fetch_dump(now.filling.meter(), move |reader| place(reader, &data)).await;
+    fetched.map_err(|error| job("fetch", &error))?;
+    now.filling.reach(source.manifest.recoverable.until.to_string());
+    Ok(())
 }
 
 /// An engine reads the snapshots of older ones, and of its own minor version.

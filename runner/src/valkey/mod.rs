@@ -27,7 +27,6 @@ mod users;
 pub(crate) mod wire;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -73,7 +72,7 @@ impl Engine for Valkey {
         let data = now.folders.data();
         clear(now)?;
         if let Some(source) = &now.config.source {
-            fill::fill(now, source, &Arc::default()).await?;
+            fill::fill(now, source).await?;
         }
         let identity = uuid::Uuid::new_v4().simple().to_string();
         Note { identity, led: false, epoch: 0, offset: 0 }.write(&data)
