@@ -21,6 +21,7 @@ use culvert_runner::backup::manifest::{Sealed, Service};
 use culvert_runner::backup::valkey::{Place, Snapshot};
 use culvert_runner::credentials::Credentials;
 use culvert_runner::engine::{Data, Engine as _, EngineError, Peer, Probed, Role, Situation};
+use culvert_runner::filling::Filling;
 use culvert_runner::pack::Meter;
 use culvert_runner::storage::{Patience, Storage};
 use culvert_runner::valkey::Valkey;
@@ -66,6 +67,7 @@ impl Instance {
             folders: Arc::new(folders),
             required: Arc::new([]),
             read_only: false,
+            filling: Filling::default(),
         };
         Ok(Self { folder, now, process: None })
     }
