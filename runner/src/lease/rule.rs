@@ -91,11 +91,12 @@ pub enum Step {
 #[must_use]
 pub fn step(view: &View<'_>) -> Step {
     let mine = view.record.is_some_and(|record| record.held_by(view.pod, view.uid));
+    // It was deleted, and perhaps the operator has made it again; nobody took it since, or there would be a name.
+    let nobodys = view.record.is_none_or(|record| record.holder.is_none());
     match view.held {
         Some(held) if held.until.is_some_and(|until| view.now >= until) => Step::Fence,
-        // Somebody else is holder. A Lease that was deleted is made again.
-        Some(_) if view.record.is_some() && !mine => Step::Fence,
-        Some(held) if view.record.is_none() || view.now >= held.renewed + view.terms.renew() => Step::Write,
+        Some(_) if !mine && !nobodys => Step::Fence,
+        Some(held) if nobodys || view.now >= held.renewed + view.terms.renew() => Step::Write,
         Some(_) => Step::Wait,
         None if view.claim && (mine || free(view)) => Step::Write,
         None => Step::Wait,
@@ -187,6 +188,8 @@ mod tests {
         let other = record("b", "2");
         assert_eq!(step(&View { held, ..view(Some(&other), 1) }), Step::Fence);
         assert_eq!(step(&View { held, ..view(None, 1) }), Step::Write);
+        let made_again = Record { fenced: true, ..Record::default() };
+        assert_eq!(step(&View { held, ..view(Some(&made_again), 1) }), Step::Write);
     }
 
     // --- two nodes, their own clocks, a network that loses and delays -------------------------

@@ -49,10 +49,11 @@ pub fn step(facts: &Facts<'_>) -> Step {
     let Some(chosen) = choose(facts, listed) else {
         return keep(facts, listed);
     };
-    if !facts.required.contains(&chosen) {
-        return Step::Require(union(listed, std::slice::from_ref(&chosen)));
-    }
     if listed != [chosen.clone()] {
+        // From when on commits wait is forgotten when the engine starts anew.
+        if !facts.required.contains(&chosen) || facts.since.is_none() {
+            return Step::Require(union(listed, std::slice::from_ref(&chosen)));
+        }
         return if has_all(facts, &chosen) { Step::List(Some(vec![chosen])) } else { Step::Rest };
     }
     if facts.required.len() > 1 { Step::Require(vec![chosen]) } else { Step::Rest }
@@ -177,6 +178,21 @@ mod tests {
             Facts { wanted: true, listed: None, required: &[], since: None, standbys: &[], preferred: None };
         assert_eq!(step(&facts), Step::List(Some(Vec::new())));
         assert_eq!(step(&Facts { listed: Some(&[]), ..facts }), Step::Rest);
+    }
+
+    #[test]
+    fn a_list_that_somebody_took_away_is_made_again() {
+        let (required, standbys) = (list(&["a"]), [standby("a", 100)]);
+        let facts = Facts {
+            wanted: true,
+            listed: None,
+            required: &required,
+            since: None,
+            standbys: &standbys,
+            preferred: None,
+        };
+        assert_eq!(step(&facts), Step::Require(required.clone()));
+        assert_eq!(step(&Facts { since: Some(at(90)), ..facts }), Step::List(Some(required.clone())));
     }
 
     #[test]

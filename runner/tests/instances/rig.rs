@@ -167,6 +167,9 @@ impl Database {
         };
         self.give_passwords(&pod, "first");
         self.give_certificate(&pod);
+        // The engine calls it back.
+        let program = pod.folder("bin/culvert-runner");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_culvert-runner"), program).unwrap();
         own(&pod.folder);
         pod
     }
@@ -247,6 +250,11 @@ impl Database {
         command.arg("--kubeconfig").arg(&self.kubeconfig).env("CULVERT_LOG", "info,culvert_runner=debug");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         *pod.child.lock().unwrap() = Some(command.spawn().unwrap());
+    }
+
+    /// Where all its folders are.
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
     }
 
     /// Asks an instance to end, and waits until it has.
@@ -398,7 +406,7 @@ fn open_to_all(folder: &Path) {
 }
 
 /// Gives a folder and what is in it to the instance's user.
-fn own(folder: &Path) {
+pub(crate) fn own(folder: &Path) {
     chown(folder, Some(NOBODY), Some(NOBODY)).unwrap();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
