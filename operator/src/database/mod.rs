@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use culvert_resources::{Database, meta};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Service};
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -47,7 +47,8 @@ const SOON: u64 = 3;
 /// While nothing changes.
 const LATER: u64 = 20;
 
-/// Runs until `stop`.
+/// Runs until `stop`. Secrets are not watched, because a right to watch them is a right to read all of them: one that
+/// was deleted by hand comes back in the next round.
 pub(crate) async fn run(world: World, stop: CancellationToken) {
     // Instances are asked directly: a proxy in the environment is for ways out of the cluster.
     let http = match reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(1)).build() {
@@ -65,7 +66,6 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
         .owns(Api::<StatefulSet>::all(client.clone()), ours())
         .owns(Api::<Service>::all(client.clone()), ours())
         .owns(Api::<ConfigMap>::all(client.clone()), ours())
-        .owns(Api::<Secret>::all(client.clone()), ours())
         .watches(Api::<Pod>::all(client.clone()), ours(), of_label)
         .watches(Api::<PersistentVolumeClaim>::all(client), ours(), of_label);
     work.run(controller, move |database, work| reconcile(database, work, http.clone()), stop).await;
