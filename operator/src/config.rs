@@ -31,6 +31,9 @@ pub struct Config {
     /// Objects of one kind that are worked on at the same time
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+    /// YAML of the DataPlane's spec, which is written to the cluster at the start; without it the DataPlane is left alone
+    #[arg(long, value_name = "FILE")]
+    pub data_plane: Option<PathBuf>,
     /// Form of the log
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

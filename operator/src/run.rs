@@ -22,6 +22,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the cluster cannot be reached, the port is taken, or the Lease was lost.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    let plane = config.data_plane.as_deref().map(data_plane::read).transpose()?;
     let client = client(&config).await.context("no way to the API server")?;
     let metrics = Arc::new(Metrics::default());
     let stop = CancellationToken::new();
@@ -30,7 +31,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let stopping = tokio::spawn(until_signal(stop.clone()));
 
     let leader = Leader::new(client.clone(), &config);
-    let world = World::new(client, metrics, &config);
+    let world = World::new(client, metrics, &config, plane);
     let ended = lead(&leader, &world, &stop).await;
     stop.cancel();
     leader.resign().await;

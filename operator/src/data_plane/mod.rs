@@ -1,7 +1,9 @@
 //! Controller of the data plane: what this cluster can run, and whether it is fit to.
 mod checks;
+mod given;
 
 pub(crate) use checks::default_class;
+pub(crate) use given::read;
 
 use std::sync::Arc;
 
@@ -29,7 +31,8 @@ pub(crate) async fn run(world: World, stop: CancellationToken) {
     let classes = Api::<StorageClass>::all(world.client());
     let controller =
         Controller::new(planes, all()).watches(classes, all(), |_| [ObjectRef::<DataPlane>::new(NAME)]);
-    work.run(controller, reconcile, stop).await;
+    let writing = given::write(work.clone(), stop.clone());
+    futures::future::join(work.run(controller, reconcile, stop), writing).await;
 }
 
 async fn reconcile(plane: Arc<DataPlane>, work: Work) -> Result<Next, Error> {

@@ -167,7 +167,15 @@ impl Case<'_> {
         let runner = self.plane.and_then(|plane| plane.runner_image.as_ref());
         let other = self.image(&spec.version).is_some_and(|image| image != spec.image.engine)
             || runner.is_some_and(|runner| *runner != spec.image.runner);
-        other && !self.serves() && !spec.stopped
+        other && !spec.stopped && self.image_is_the_cause()
+    }
+
+    /// Whether the images in force are why it does not serve. Any other outage leaves them alone: a failover must
+    /// not become the hour of an upgrade.
+    fn image_is_the_cause(&self) -> bool {
+        let why = self.around.database.as_ref().and_then(|database| database.status.as_ref()?.why.as_ref());
+        let of_image = ["image_pull", "container_not_made", "crash_loop"];
+        !self.serves() && why.is_some_and(|why| of_image.contains(&why.code.as_str()))
     }
 
     /// Whether the database serves now. A database that does not has nothing to interrupt.
@@ -473,8 +481,13 @@ mod tests {
         let mut later = running(&release, false);
         let images = &mut later.plane.as_mut().unwrap().spec.engines.get_mut("postgresql").unwrap().images;
         images.insert("15.20".to_owned(), "right:15.20".to_owned());
-        let decided = decide(&service(json!({})), &later).release.unwrap();
-        assert_eq!(decided.value.spec.image.engine, "right:15.20");
+        let image = |around: &Surroundings| {
+            decide(&service(json!({})), around).release.unwrap().value.spec.image.engine
+        };
+        assert_eq!(image(&later), "pg:15.20", "another outage is no reason");
+        let status = later.database.as_mut().unwrap().status.as_mut().unwrap();
+        status.why = Some(why("image_pull", WhoCanFix::PlatformOperator, "", ""));
+        assert_eq!(image(&later), "right:15.20");
     }
 
     #[test]

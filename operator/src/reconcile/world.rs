@@ -1,6 +1,7 @@
 //! What all controllers share: the client, the metrics, the clock, the settings.
 use std::sync::Arc;
 
+use culvert_resources::DataPlaneSpec;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 
@@ -17,16 +18,23 @@ struct Inner {
     concurrency: u16,
     namespace: String,
     identity: String,
+    data_plane: Option<DataPlaneSpec>,
 }
 
 impl World {
-    pub(crate) fn new(client: Client, metrics: Arc<Metrics>, config: &Config) -> Self {
+    pub(crate) fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        config: &Config,
+        data_plane: Option<DataPlaneSpec>,
+    ) -> Self {
         Self(Arc::new(Inner {
             client,
             metrics,
             concurrency: config.concurrency,
             namespace: config.namespace.clone(),
             identity: config.identity.clone(),
+            data_plane,
         }))
     }
 
@@ -53,6 +61,11 @@ impl World {
     /// The name of this process.
     pub(crate) fn identity(&self) -> &str {
         &self.0.identity
+    }
+
+    /// What the chart says that this cluster can run.
+    pub(crate) fn data_plane(&self) -> Option<&DataPlaneSpec> {
+        self.0.data_plane.as_ref()
     }
 
     /// The time. Rules take it as an argument; this is where it comes from.

@@ -53,6 +53,20 @@ pub(super) fn of_text(message: &str) -> Option<Why> {
             "Allow Culvert's objects in that policy, or change the service so that it fits.",
         ));
     }
+    if let Some(rest) = after(message, "ValidatingAdmissionPolicy ") {
+        let name = rest.trim_start_matches('\'').split('\'').next().unwrap_or_default();
+        let said = after(rest, "denied request: ").unwrap_or_default();
+        return Some(why(
+            "denied_by_policy",
+            WhoCanFix::PlatformOperator,
+            format!(
+                "The admission policy {} refused an object: {}.",
+                line(name),
+                line(said).trim_end_matches('.')
+            ),
+            "Allow Culvert's objects in that policy, or change the service so that it fits.",
+        ));
+    }
     if message.contains("failed calling webhook") {
         return Some(why(
             "webhook_unreachable",
