@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use culvert_resources::instance::{CREDENTIALS_DIR, TLS_DIR};
 use culvert_resources::job::{BackupJob, JobConfig, PruneJob, TARGET_DIR};
 use culvert_resources::{
-    Backup, BackupTarget, DataService, Database, DeletionPolicy, Endpoint, Method, Why, meta,
+    Backup, BackupTarget, ConditionType, DataService, Database, DeletionPolicy, Endpoint, Method, Why, meta,
 };
 use k8s_openapi::api::core::v1::{KeyToPath, SecretVolumeSource, Volume};
 use kube::ResourceExt as _;
@@ -71,6 +71,28 @@ impl Found {
                 Err(seen_in(cause, "DataService", service))
             }
         }
+    }
+}
+
+impl Found {
+    /// Why a backup begun now would fail: the service does not answer. One that is being deleted is not asked, as its
+    /// last backup is due whatever is said of it.
+    pub(crate) fn answers(&self) -> Option<Why> {
+        let service =
+            self.service.as_ref().filter(|service| service.metadata.deletion_timestamp.is_none())?;
+        let status = service.status.clone().unwrap_or_default();
+        let available = ConditionType::Available.as_str();
+        if status.conditions.iter().any(|one| one.type_ == available && one.status == "True") {
+            return None;
+        }
+        let name = service.name_any();
+        let cause = status.why.map(|why| format!(": {}", why.message)).unwrap_or_default();
+        let cause = why(
+            "waiting",
+            format!("The data service {name} does not answer{cause}"),
+            "Wait, or see why it is not ready.",
+        );
+        Some(seen_in(cause, "DataService", &name))
     }
 }
 
@@ -306,6 +328,16 @@ pub(crate) mod tests {
         let mut young = found();
         young.database = None;
         assert_eq!(code(&young).as_deref(), Some("waiting"));
+    }
+
+    #[test]
+    fn a_service_that_does_not_answer_is_waited_for_unless_it_goes() {
+        let mut found = found();
+        assert_eq!(found.answers().unwrap().code, "waiting");
+        let service = found.service.as_mut().unwrap();
+        service.metadata.deletion_timestamp =
+            Some(serde_json::from_value(json!("2026-05-01T12:00:00Z")).unwrap());
+        assert_eq!(found.answers(), None);
     }
 
     #[test]

@@ -85,7 +85,7 @@ async fn reconcile(backup: Arc<Backup>, work: Work) -> Result<Next, Error> {
     work.finalizer(backup.as_ref(), true).await?;
     let found = look(&work, &backup).await?;
     let (job_name, job) = main_job(&work, &backup).await?;
-    let lacks = found.parts(&backup.spec.service, &backup.spec.target).err();
+    let lacks = found.parts(&backup.spec.service, &backup.spec.target).err().or_else(|| found.answers());
     let decision = rules::decide(&Seen { backup: &backup, job, lacks, now: work.world().now() });
     act(&work, &backup, &found, decision.act, &job_name).await?;
     let round = Box::pin(verify::round(&work, &backup, found.target.as_ref())).await?;
