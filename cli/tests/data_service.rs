@@ -219,7 +219,7 @@ fn deleting_names_the_consequences_and_sends_the_name() {
         site.culvert(&["data-service", "delete", "orders", "--yes", "--final-backup"]).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let seen = site.requests().into_iter().find(|seen| seen.method == "DELETE").unwrap();
-    assert_eq!(seen.query, "confirm=orders&final_backup=true");
+    assert_eq!(seen.query, "confirm=orders&strategy=FinalBackup");
 }
 
 #[test]

@@ -151,7 +151,10 @@ fn progress(operation: &Tree) -> Option<String> {
     let number = |snake, camel| number_at(progress, snake).or_else(|| number_at(progress, camel));
     let bytes = |count: i64| super::view::bytes(u64::try_from(count).unwrap_or_default());
     let done = number("done_bytes", "doneBytes")?;
-    let step = text_at(progress, "step");
+    let step = match text_at(progress, "step") {
+        "" => "moved",
+        step => step,
+    };
     Some(match number("total_bytes", "totalBytes") {
         Some(total) if total > 0 => {
             format!("{step} {} of {} ({} %)", bytes(done), bytes(total), done.min(total) * 100 / total)

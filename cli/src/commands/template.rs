@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use http::Method;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::view::{Extent, Kind, Noun, column, text_at, wide};
 use crate::failure::{Exit, Failure};
@@ -84,7 +84,9 @@ pub(crate) async fn run(run: &Invocation, command: Template) -> Result<(), Failu
     match command {
         Template::Create(args) => {
             let client = run.client().await?;
-            let ask = client.ask(Method::POST, &["templates"]).json(&body(&args)?)?;
+            let mut body = body(&args)?;
+            body.insert("name".to_owned(), json!(args.template));
+            let ask = client.ask(Method::POST, &["templates"]).json(&body)?;
             NOUN.one(run, &client.send(ask).await?.tree()?)
         }
         Template::List(args) => NOUN.list(run, &[], args.extent).await,
@@ -100,7 +102,8 @@ pub(crate) async fn run(run: &Invocation, command: Template) -> Result<(), Failu
     }
 }
 
-fn body(args: &Put) -> Result<Value, Failure> {
+/// What a template holds besides its name.
+fn body(args: &Put) -> Result<Map<String, Value>, Failure> {
     let text =
         files::read_text(&args.file, LIMIT).map_err(|error| Failure::file("read", &args.file, &error))?;
     let text =
@@ -109,7 +112,8 @@ fn body(args: &Put) -> Result<Value, Failure> {
         |why: String| Failure::new(Exit::Usage, format!("{} is no spec", args.file.display())).because(why);
     let spec = Tree::from_yaml(&text).map_err(wrong)?;
     let spec = serde_json::to_value(&spec).map_err(|error| wrong(error.to_string()))?;
-    Ok(json!({ "name": args.template, "engine": args.engine, "description": args.description, "spec": spec }))
+    let fields = [("engine", json!(args.engine)), ("description", json!(args.description)), ("spec", spec)];
+    Ok(fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
 }
 
 async fn delete(run: &Invocation, which: &str) -> Result<(), Failure> {

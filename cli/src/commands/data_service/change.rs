@@ -198,7 +198,7 @@ pub(super) async fn delete(run: &Invocation, args: &Delete) -> Result<(), Failur
     let mut ask =
         client.ask(Method::DELETE, &["data-services", text_at(&service, "id")]).query("confirm", name);
     if args.final_backup {
-        ask = ask.query("final_backup", "true");
+        ask = ask.query("strategy", "FinalBackup");
     }
     start(run, ask, &args.waiting).await?;
     run.out.note(&format!("deleted {name}; to have it back: culvert data-service undelete {name}"));
