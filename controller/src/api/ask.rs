@@ -245,6 +245,7 @@ named_by_path! {
     crate::domain::TemplateRef, "template";
     crate::domain::DataServiceRef, "data service";
     crate::domain::OperationId, "operation";
+    super::engines::EngineName, "engine";
 }
 
 impl NamedByPath for (crate::domain::ClusterRef, crate::domain::JoinTokenId) {
@@ -306,10 +307,10 @@ mod tests {
         }
         let fault = |text: &str| field_fault(&serde_json::from_str::<Asked>(text).unwrap_err().to_string());
         assert_eq!(
-            (fault("{\"nam\":1}").field.as_str(), fault("{\"nam\":1}").code),
+            (fault("{\"nam\":1}").field.as_str(), &*fault("{\"nam\":1}").code),
             ("nam", "unknown_field")
         );
-        assert_eq!((fault("{}").field.as_str(), fault("{}").code), ("name", "missing"));
+        assert_eq!((fault("{}").field.as_str(), &*fault("{}").code), ("name", "missing"));
         assert_eq!(fault("{\"name\":\"a\",\"name\":\"b\"}").code, "duplicate");
         assert_eq!(fault("{\"name\":7}").code, "invalid");
         assert!(!fault("{\"name\":7}").detail.contains("line"));

@@ -112,6 +112,8 @@ pub(super) struct DeleteQuery {
     confirm: Option<String>,
     /// What happens to the data: `Retain`, `FinalBackup` or `Delete`; what its spec says when not given.
     strategy: Option<String>,
+    /// Take a last backup first: the same as `strategy=FinalBackup`.
+    final_backup: Option<bool>,
 }
 
 /// Which data services.
@@ -148,6 +150,9 @@ pub(super) struct DataServiceBegun {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = DataServicePlan)]
 pub(super) struct Plan {
+    /// `summary`, `changes` with what each costs, `interruption` in seconds, `faults`, `warnings`.
+    #[schema(value_type = Object)]
+    plan: Value,
     /// The whole spec that would be sent.
     #[schema(value_type = Object)]
     spec: Value,
@@ -297,7 +302,9 @@ pub(super) async fn delete(
     Filter(query): Filter<DeleteQuery>,
     asked: NoBody,
 ) -> Result<(StatusCode, Json<DataServiceBegun>), Problem> {
-    let deletion = Deletion { confirm: query.confirm, strategy: strategy(query.strategy.as_deref())? };
+    let last = query.final_backup.unwrap_or(false).then_some(DeletionStrategy::FinalBackup);
+    let strategy = strategy(query.strategy.as_deref())?.or(last);
+    let deletion = Deletion { confirm: query.confirm, strategy };
     accepted(shared.app.delete_data_service(&caller, &which, deletion, asked.once.as_ref()).await?)
 }
 
@@ -421,7 +428,11 @@ impl From<UpdateDataService> for DataServiceChange {
 
 impl From<DataServicePlan> for Plan {
     fn from(plan: DataServicePlan) -> Self {
-        Self { spec: serde_json::to_value(plan.spec).unwrap_or_default(), claim: plan.claim.into() }
+        Self {
+            plan: serde_json::to_value(plan.plan).unwrap_or_default(),
+            spec: serde_json::to_value(plan.spec).unwrap_or_default(),
+            claim: plan.claim.into(),
+        }
     }
 }
 

@@ -239,13 +239,12 @@ fn rendered(event: Result<Event, axum::Error>) -> Option<Event> {
 fn object_event(change: &Change, noted: &Noted) -> Option<Result<Event, axum::Error>> {
     let name = match noted.key.kind {
         ObjectKind::DataPlane => "data_plane",
-        ObjectKind::DataService => "data_service",
         ObjectKind::BackupTarget => "backup_target",
         ObjectKind::BackupSchedule => "backup_schedule",
         ObjectKind::Backup => "backup",
         ObjectKind::Restore => "restore",
-        // What was released of a data service; its own status tells the same.
-        ObjectKind::Database => return None,
+        // These are told as records of ours, with the status in them.
+        ObjectKind::DataService | ObjectKind::Database => return None,
     };
     let data = serde_json::json!({
         "cluster_id": change.cluster,

@@ -26,6 +26,7 @@ mod cookie;
 mod data_services;
 mod diagnosis;
 mod document;
+mod engines;
 mod events;
 mod info;
 mod join_tokens;
@@ -108,6 +109,10 @@ fn data() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(projects::list, projects::create))
         .routes(routes!(projects::get, projects::change, projects::delete))
+        .routes(routes!(engines::list))
+        .routes(routes!(engines::get))
+        .routes(routes!(engines::of_cluster))
+        .routes(routes!(engines::data_plane))
         .routes(routes!(templates::list, templates::create))
         .routes(routes!(templates::get, templates::replace, templates::delete))
         .routes(routes!(data_services::list, data_services::create))

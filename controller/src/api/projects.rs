@@ -12,7 +12,7 @@ use super::join_tokens::PageQuery;
 use super::status::Problem;
 use super::wire;
 use crate::app::{ProjectChange, ProjectView};
-use crate::domain::quota::{Thousandths, quantity, shown};
+use crate::domain::quota::{milli, quantity, shown, whole};
 use crate::domain::{Claim, Fault, ProjectRef, Quota};
 
 /// A project: what data services are grouped and bounded by.
@@ -187,7 +187,7 @@ pub(super) async fn delete(
 
 fn quota(given: Amounts) -> Result<Quota, Problem> {
     let mut faults = Vec::new();
-    let mut read = |field: &str, text: Option<String>, amount: fn(Thousandths) -> u64| {
+    let mut read = |field: &str, text: Option<String>, amount: fn(culvert_engines::Amount) -> u64| {
         let text = text?;
         let read = quantity(&text).map(amount);
         if read.is_none() {
@@ -198,9 +198,9 @@ fn quota(given: Amounts) -> Result<Quota, Problem> {
     };
     let quota = Quota {
         data_services: given.data_services,
-        cpu_milli: read("cpu", given.cpu, Thousandths::milli),
-        memory_bytes: read("memory", given.memory, Thousandths::whole),
-        storage_bytes: read("storage", given.storage, Thousandths::whole),
+        cpu_milli: read("cpu", given.cpu, milli),
+        memory_bytes: read("memory", given.memory, whole),
+        storage_bytes: read("storage", given.storage, whole),
     };
     if faults.is_empty() { Ok(quota) } else { Err(Problem::invalid(faults)) }
 }

@@ -143,7 +143,7 @@ impl Problem {
     pub(super) fn body(&self, request_id: String) -> ProblemBody {
         let error = |f: &Fault| FieldError {
             field: f.field.clone(),
-            code: f.code.to_owned(),
+            code: f.code.clone().into_owned(),
             detail: f.detail.clone(),
         };
         ProblemBody {

@@ -13,7 +13,7 @@ use super::join_tokens::PageQuery;
 use super::status::Problem;
 use super::wire;
 use crate::app::TemplateContent;
-use crate::domain::{self, TemplateRef};
+use crate::domain::{self, Fault, TemplateRef};
 
 /// A spec that data services begin with.
 #[derive(Debug, Clone, Serialize, ToSchema)]
@@ -50,8 +50,7 @@ pub(super) struct CreateTemplate {
     /// 1 to 63 lower-case letters, digits and dashes.
     name: String,
     /// What it is for.
-    #[serde(default)]
-    description: String,
+    description: Option<String>,
     /// The engine: `postgresql` or `valkey`.
     engine: String,
     /// Part of a DataService's spec.
@@ -63,9 +62,10 @@ pub(super) struct CreateTemplate {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReplaceTemplate {
+    /// Its name, which stays as it is.
+    name: Option<String>,
     /// What it is for.
-    #[serde(default)]
-    description: String,
+    description: Option<String>,
     /// The engine: `postgresql` or `valkey`.
     engine: String,
     /// Part of a DataService's spec.
@@ -108,7 +108,7 @@ pub(super) async fn create(
 ) -> Result<(StatusCode, Json<Template>), Problem> {
     let CreateTemplate { name, description, engine, spec } = asked.value;
     let name = ask::word("name", &name)?;
-    let content = TemplateContent { description, engine, spec };
+    let content = TemplateContent { description: description.unwrap_or_default(), engine, spec };
     let made = shared.app.create_template(&caller, name, content, asked.once.as_ref()).await?;
     Ok((StatusCode::CREATED, Json(made.into())))
 }
@@ -144,8 +144,13 @@ pub(super) async fn replace(
     Named(which): Named<TemplateRef>,
     asked: Body<ReplaceTemplate>,
 ) -> Result<Json<Template>, Problem> {
-    let ReplaceTemplate { description, engine, spec } = asked.value;
-    let content = TemplateContent { description, engine, spec };
+    let ReplaceTemplate { name, description, engine, spec } = asked.value;
+    let known = shared.app.template(&caller, &which).await?;
+    if name.is_some_and(|name| name != known.name.as_str()) {
+        let detail = "the name of a template cannot be changed: make a new one";
+        return Err(Problem::invalid(vec![Fault::new("name", "immutable", detail)]));
+    }
+    let content = TemplateContent { description: description.unwrap_or_default(), engine, spec };
     Ok(Json(shared.app.replace_template(&caller, &which, content).await?.into()))
 }
 

@@ -272,7 +272,10 @@ impl App {
         if let Some(mirror) = mirror {
             tx.note_mirror(cluster, mirror).await?;
         }
+        let told = changed.iter().map(Written::told);
+        let services = self.data_services_told(&tx, cluster, told, gone).await?;
         tx.commit().await?;
+        self.publish_data_services(caller, &services).await;
         Ok(noted)
     }
 

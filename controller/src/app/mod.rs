@@ -34,6 +34,7 @@ mod clusters;
 mod data_services;
 mod diagnosis;
 mod drive;
+mod engines;
 mod enrolment;
 mod error;
 mod feed;
@@ -77,6 +78,7 @@ pub use clusters::{ClusterFilter, NewCluster};
 pub use data_services::{
     Begun, DataServiceChange, DataServiceFilter, DataServicePlan, DataServiceView, Deletion, NewDataService,
 };
+pub use engines::DataPlaneView;
 pub use enrolment::{AgentCertificate, Enrolled, Redeem, TurnedAway};
 pub use error::Error;
 pub use feed::{Change, Feed, News, Since};

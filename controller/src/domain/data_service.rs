@@ -62,6 +62,9 @@ pub struct Seen {
     pub uid: String,
     /// Generation of its spec.
     pub generation: i64,
+    /// The API server's number of this very state; it grows.
+    #[serde(default)]
+    pub version: Option<u64>,
     /// Its spec, as it stands in the cluster.
     pub spec: Value,
     /// Its status, as it stands in the cluster.
@@ -77,9 +80,16 @@ impl Seen {
             at,
             uid: metadata.get("uid")?.as_str()?.to_owned(),
             generation: metadata.get("generation")?.as_i64()?,
+            version: metadata.get("resourceVersion").and_then(Value::as_str).and_then(|v| v.parse().ok()),
             spec: object.get("spec").cloned().unwrap_or_default(),
             status: object.get("status").cloned().unwrap_or_default(),
         })
+    }
+
+    /// Whether `other` shows the same object as it was earlier: what comes late says nothing new.
+    #[must_use]
+    pub fn is_after(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.version.zip(other.version).is_some_and(|(own, other)| own > other)
     }
 
     /// Whether both show the same, apart from when.
@@ -196,7 +206,7 @@ impl FromStr for DataServiceState {
 pub enum DataServiceRef {
     /// By id.
     Id(DataServiceId),
-    /// By name: of those that are not deleted, if there is one only.
+    /// By name: the one that is not deleted if there is one only, else the last that was.
     Name(ServiceName),
 }
 
@@ -249,7 +259,7 @@ mod tests {
 
     fn seen(phase: &str, generation: i64, observed: i64) -> Seen {
         let status = json!({"phase": phase, "observedGeneration": observed});
-        Seen { at: Time::UNIX_EPOCH, uid: "u".into(), generation, spec: json!({}), status }
+        Seen { at: Time::UNIX_EPOCH, uid: "u".into(), generation, version: None, spec: json!({}), status }
     }
 
     #[test]
@@ -263,6 +273,17 @@ mod tests {
         let mut gone = service(Some(seen("Ready", 1, 1)));
         gone.deleted_at = Some(Time::UNIX_EPOCH);
         assert_eq!(DataServiceState::of(&gone, true, true), DataServiceState::Deleted);
+    }
+
+    #[test]
+    fn what_comes_late_says_nothing_new() {
+        let object = |version: &str| json!({"metadata": {"uid": "u", "generation": 1, "resourceVersion": version}, "spec": {}});
+        let seen = |version| Seen::of(&object(version), Time::UNIX_EPOCH).unwrap();
+        assert!(seen("11").is_after(&seen("9")));
+        assert!(!seen("9").is_after(&seen("11")));
+        assert!(!seen("opaque").is_after(&seen("9")));
+        let other = Seen { uid: "v".into(), ..seen("11") };
+        assert!(!other.is_after(&seen("9")));
     }
 
     #[test]

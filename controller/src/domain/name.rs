@@ -1,5 +1,6 @@
 //! Names people give, and what is wrong with those that were refused.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +13,7 @@ pub struct Fault {
     /// Path of the field in the request, as `labels.region`.
     pub field: String,
     /// A stable word for programs.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// A sentence for people.
     pub detail: String,
 }
@@ -20,7 +21,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of `field`.
     pub fn new(field: impl Into<String>, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { field: field.into(), code, detail: detail.into() }
+        Self { field: field.into(), code: code.into(), detail: detail.into() }
     }
 }
 

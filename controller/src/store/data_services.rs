@@ -31,17 +31,18 @@ pub struct DataServiceRows {
 }
 
 impl<C: ConnectionTrait> Org<C> {
-    /// Data services that `which` can mean: one by an id, and by a name those that are not
-    /// deleted.
+    /// Data services that `which` can mean, newest first: one by an id, any number by a name, of
+    /// those that are deleted too.
     pub async fn data_services_named(&self, which: &DataServiceRef) -> Result<Vec<DataService>, StoreError> {
         use data_service::Column as C;
         let query = data_service::Entity::find().filter(C::OrgId.eq(self.org));
         let query = match which {
             DataServiceRef::Id(id) => query.filter(C::Id.eq(id.uuid())),
-            DataServiceRef::Name(name) => {
-                query.filter(C::Name.eq(name.as_str())).filter(C::DeletedAt.is_null())
-            }
+            DataServiceRef::Name(name) => query.filter(C::Name.eq(name.as_str())),
         };
+        // Alive ones first: their time of deletion is absent.
+        let alive = sea_orm::ExprTrait::is_null(Expr::col(C::DeletedAt));
+        let query = query.order_by_desc(alive).order_by_desc(C::Id);
         query.limit(2).all(&self.conn).await?.into_iter().map(record).collect()
     }
 
@@ -169,11 +170,11 @@ impl OrgTx {
         Ok(changed.rows_affected == 1)
     }
 
-    /// Writes down what was seen, unless something newer is known.
-    pub async fn saw_data_service(&self, id: DataServiceId, seen: &Seen) -> Result<bool, StoreError> {
+    /// Writes down what was seen, or that nothing is there.
+    pub async fn saw_data_service(&self, id: DataServiceId, seen: Option<&Seen>) -> Result<bool, StoreError> {
         use data_service::Column as C;
         let changed = data_service::Entity::update_many()
-            .col_expr(C::Seen, Expr::value(json(seen)?))
+            .col_expr(C::Seen, Expr::value(seen.map(json).transpose()?))
             .filter(C::OrgId.eq(self.org))
             .filter(C::Id.eq(id.uuid()))
             .exec(&self.conn)

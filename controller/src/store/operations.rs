@@ -264,6 +264,20 @@ impl OrgTx {
         Ok(())
     }
 
+    /// What waits for a thing is looked at now.
+    pub async fn hurry_operations_on(&self, subject: &str, now: Time) -> Result<(), StoreError> {
+        use operation::Column as C;
+        operation::Entity::update_many()
+            .col_expr(C::DueAt, Expr::value(ms(now)))
+            .filter(C::OrgId.eq(self.org))
+            .filter(C::SubjectId.eq(subject))
+            .filter(active())
+            .filter(C::DueAt.gt(ms(now)))
+            .exec(&self.conn)
+            .await?;
+        Ok(())
+    }
+
     /// What waits in a cluster is looked at now.
     pub async fn hurry_operations(&self, cluster: ClusterId, now: Time) -> Result<u64, StoreError> {
         use operation::Column as C;

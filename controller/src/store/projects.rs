@@ -24,6 +24,14 @@ impl<C: ConnectionTrait> Org<C> {
         query.one(&self.conn).await?.map(record).transpose()
     }
 
+    /// The project that is always there.
+    pub async fn default_project(&self) -> Result<Option<Project>, StoreError> {
+        let query = project::Entity::find()
+            .filter(project::Column::OrgId.eq(self.org))
+            .filter(project::Column::Name.eq(DEFAULT));
+        query.one(&self.conn).await?.map(record).transpose()
+    }
+
     /// Projects by name, after the name `after`, at most `limit`.
     pub async fn projects(
         &self,

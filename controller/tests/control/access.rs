@@ -158,6 +158,7 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
         .replace("{cluster}", &things.cluster)
         .replace("{project}", &things.project)
         .replace("{template}", &things.template)
+        .replace("{engine}", "postgresql")
         .replace("{data_service}", service)
         .replace("{operation}", operation)
         .replace("{agent}", &things.agent)

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::create::{claim_of, in_use, operation};
 use super::look::only;
 use super::{Begun, DataServicePlan, Kept};
+use crate::app::engines::{over_quota, refuse};
 use crate::app::{App, Error, Once, require_admin, spec};
 use crate::domain::template::merge;
 use crate::domain::{Act, Caller, DataService, DataServiceRef, Operation, OperationKind, ProjectRef, Time};
@@ -32,6 +33,12 @@ impl App {
         once: Option<&Once>,
     ) -> Result<Begun, Error> {
         require_admin(caller)?;
+        let service = only(self.store().org(caller).data_services_named(which).await?)?;
+        // The revision is compared again in the transaction, so what was checked is what is written.
+        let spec = patched(&service, &change)?;
+        refuse(&self.plan_in(caller, service.cluster, Some(&service), &spec).await?)?;
+        let revision = change.revision.or(Some(service.revision));
+        let change = DataServiceChange { revision, ..change };
         self.change(caller, which, OperationKind::Update, once, &change).await
     }
 
@@ -45,7 +52,14 @@ impl App {
         let service = only(self.store().org(caller).data_services_named(which).await?)?;
         let spec = patched(&service, change)?;
         let claim = claim_of(&spec)?;
-        Ok(DataServicePlan { spec, claim })
+        let mut plan = self.plan_in(caller, service.cluster, Some(&service), &spec).await?;
+        let store = self.store().org(caller);
+        let used = store.used_of(service.project, Some(service.id)).await?;
+        let project = store.project(&ProjectRef::Id(service.project)).await?;
+        let quota = project.and_then(|project| project.quota).unwrap_or_default();
+        let before = claim_of(&service.spec)?;
+        plan.faults.extend(over_quota(&quota.exceeded_by(used, claim, before)));
+        Ok(DataServicePlan { plan, spec, claim })
     }
 
     /// Restarts a data service's instances, one after the other.

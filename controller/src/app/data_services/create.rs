@@ -1,9 +1,11 @@
 //! Making data services.
 
+use culvert_engines::Plan;
 use culvert_resources::{DataServiceSpec, TemplateRef as FromTemplate};
 use serde_json::{Value, json};
 
 use super::{Begun, Kept};
+use crate::app::engines::{over_quota, refuse};
 use crate::app::{App, Error, Once, require_admin, spec};
 use crate::domain::template::merge;
 use crate::domain::{
@@ -32,6 +34,8 @@ pub struct NewDataService {
 /// What a new or changed data service would be, and cost.
 #[derive(Debug, Clone)]
 pub struct DataServicePlan {
+    /// What is altered, restarted and refused.
+    pub plan: Plan,
     /// The whole spec that would be sent.
     pub spec: DataServiceSpec,
     /// What it would claim of its project's quota.
@@ -45,6 +49,7 @@ struct Prepared {
     namespace: Namespace,
     spec: DataServiceSpec,
     claim: Claim,
+    plan: Plan,
 }
 
 impl App {
@@ -58,6 +63,7 @@ impl App {
         require_admin(caller)?;
         let now = self.now();
         let prepared = self.prepare(caller, &new).await?;
+        refuse(&prepared.plan)?;
         let service = record(&new, &prepared, now);
         let mut operation = operation(&service, OperationKind::Create, caller, json!({}), now);
         let tx = self.store().write(caller).await?;
@@ -83,8 +89,11 @@ impl App {
         caller: &Caller,
         new: &NewDataService,
     ) -> Result<DataServicePlan, Error> {
-        let prepared = self.prepare(caller, new).await?;
-        Ok(DataServicePlan { spec: prepared.spec, claim: prepared.claim })
+        let Prepared { project, spec, claim, mut plan, .. } = self.prepare(caller, new).await?;
+        let used = self.store().org(caller).used_of(project.id, None).await?;
+        let quota = project.quota.unwrap_or_default();
+        plan.faults.extend(over_quota(&quota.exceeded_by(used, claim, Claim::default())));
+        Ok(DataServicePlan { plan, spec, claim })
     }
 
     async fn prepare(&self, caller: &Caller, new: &NewDataService) -> Result<Prepared, Error> {
@@ -95,7 +104,8 @@ impl App {
         let spec = spec::read(&spec).map_err(Error::Invalid)?;
         let claim = claim_of(&spec)?;
         let namespace = new.namespace.clone().unwrap_or_else(|| project.name.namespace());
-        Ok(Prepared { project, cluster, namespace, spec, claim })
+        let plan = self.plan_in(caller, cluster.id, None, &spec).await?;
+        Ok(Prepared { project, cluster, namespace, spec, claim, plan })
     }
 }
 

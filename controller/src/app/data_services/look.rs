@@ -182,14 +182,16 @@ async fn rows(store: &OrgStore, filter: &DataServiceFilter) -> Result<DataServic
     Ok(DataServiceRows { project, cluster, engine, name, deleted })
 }
 
-/// The one data service that a reference found.
-pub(in crate::app) fn only(mut found: Vec<DataService>) -> Result<DataService, Error> {
-    match found.len() {
-        0 | 1 => found.pop().ok_or(Error::NotFound("data service")),
-        _ => Err(Error::refused(
+/// The one data service that a reference found: newest first, those that are alive before those
+/// that are not.
+pub(in crate::app) fn only(found: Vec<DataService>) -> Result<DataService, Error> {
+    let alive = found.iter().filter(|service| service.deleted_at.is_none()).count();
+    if alive > 1 {
+        return Err(Error::refused(
             "name_ambiguous",
             "there is more than one data service of this name",
             "use the id; a list filtered by the name shows them",
-        )),
+        ));
     }
+    found.into_iter().next().ok_or(Error::NotFound("data service"))
 }

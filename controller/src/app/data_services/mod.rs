@@ -12,6 +12,7 @@ mod change;
 mod create;
 mod delete;
 mod look;
+mod told;
 
 pub use change::DataServiceChange;
 pub use create::{DataServicePlan, NewDataService};

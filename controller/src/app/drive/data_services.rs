@@ -204,13 +204,16 @@ impl App {
     ) -> Result<Option<Seen>, Trouble> {
         let value = serde_json::to_value(object).unwrap_or_default();
         let Some(seen) = Seen::of(&value, self.now()) else { return Ok(None) };
+        if service.seen.as_ref().is_some_and(|known| known.is_after(&seen)) {
+            return Ok(Some(seen));
+        }
         let known = service.seen.as_ref();
         let same = known.is_some_and(|known| known.same_as(&seen));
         if same && known.is_some_and(|known| seen.at - known.at < LOOK_KEPT) {
             return Ok(Some(seen));
         }
         let tx = self.store().write(caller).await?;
-        tx.saw_data_service(service.id, &seen).await?;
+        tx.saw_data_service(service.id, Some(&seen)).await?;
         tx.commit().await?;
         if !same {
             self.publish_data_service(caller, service.id).await;

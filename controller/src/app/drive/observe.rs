@@ -94,7 +94,7 @@ mod tests {
 
     fn seen(status: Value) -> Seen {
         let spec = json!({});
-        Seen { at: Time::UNIX_EPOCH, uid: "u".into(), generation: 2, spec, status }
+        Seen { at: Time::UNIX_EPOCH, uid: "u".into(), generation: 2, version: None, spec, status }
     }
 
     fn status(phase: &str, conditions: &[(&str, &str)]) -> Value {
