@@ -422,7 +422,7 @@ fn new_data_service(asked: CreateDataService) -> Result<NewDataService, Problem>
 
 impl From<UpdateDataService> for DataServiceChange {
     fn from(asked: UpdateDataService) -> Self {
-        Self { revision: asked.revision, spec: asked.spec, force: asked.force }
+        Self { revision: asked.revision, spec: asked.spec, replace: false, force: asked.force }
     }
 }
 

@@ -197,7 +197,7 @@ impl Watching {
 }
 
 /// How long the caller's credential lasts; a far future when it has no end.
-fn time_left(app: &App, caller: &Caller) -> Duration {
+pub(super) fn time_left(app: &App, caller: &Caller) -> Duration {
     let far = Duration::from_secs(12 * 3600);
     let left = caller.credential().expires_at.map(|end| end - app.now());
     left.map_or(far, |left| Duration::try_from(left).unwrap_or_default().min(far))

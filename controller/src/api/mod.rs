@@ -19,6 +19,7 @@
 
 mod agents;
 mod api_tokens;
+mod apply;
 mod ask;
 mod certificates;
 mod clusters;
@@ -39,6 +40,7 @@ mod sessions;
 mod status;
 mod templates;
 mod wire;
+mod witness;
 
 use std::sync::Arc;
 
@@ -124,6 +126,12 @@ fn data() -> OpenApiRouter<Shared> {
         .routes(routes!(data_services::start))
         .routes(routes!(data_services::rotate_credentials))
         .routes(routes!(data_services::undelete))
+        .routes(routes!(witness::diff))
+        .routes(routes!(witness::adopt))
+        .routes(routes!(witness::manifest))
+        .routes(routes!(witness::events))
+        .routes(routes!(witness::logs))
+        .routes(routes!(apply::apply))
         .routes(routes!(operations::list))
         .routes(routes!(operations::get))
         .routes(routes!(operations::cancel))

@@ -25,6 +25,7 @@
 mod admission;
 mod agents;
 mod api_tokens;
+mod apply;
 mod attempts;
 mod bootstrap;
 mod cache;
@@ -71,12 +72,14 @@ use crate::store::{Store, StoreError};
 
 pub use admission::{Arrival, Welcome};
 pub use api_tokens::{IssuedApiToken, NewApiToken};
+pub use apply::{Applied, AppliedResult, Manifests};
 pub use attempts::AttemptKey;
 pub use bootstrap::{BootstrapError, FirstSignIn, Opened};
 pub use clock::Clock;
 pub use clusters::{ClusterFilter, NewCluster};
 pub use data_services::{
-    Begun, DataServiceChange, DataServiceFilter, DataServicePlan, DataServiceView, Deletion, NewDataService,
+    Begun, DataServiceChange, DataServiceFilter, DataServicePlan, DataServiceView, Deletion, Happened,
+    Happenings, Log, LogQuery, NewDataService, TAIL_MAX,
 };
 pub use engines::DataPlaneView;
 pub use enrolment::{AgentCertificate, Enrolled, Redeem, TurnedAway};

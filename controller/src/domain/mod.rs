@@ -26,6 +26,7 @@ pub mod cause;
 pub mod cluster;
 pub mod data_service;
 pub mod diagnosis;
+pub mod difference;
 pub mod id;
 pub mod join_token;
 pub mod name;

@@ -187,6 +187,11 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
         ("PATCH", "/data-services/{data_service}") | ("POST", "/data-services/{data_service}/plan") => {
             Some(json!({"revision": 1, "spec": {"topology": {"replicas": 2}}}))
         }
+        ("POST", "/apply") => {
+            let object = json!({"apiVersion": "data.culvert.dev/v1alpha1", "kind": "DataService",
+                "metadata": {"name": format!("new-{name}")}, "spec": {"engine": "postgresql", "version": "17"}});
+            Some(json!({"objects": [object], "cluster": things.cluster}))
+        }
         ("POST", act) if act.starts_with("/data-services/{data_service}/") => None,
         ("POST", act) if act.starts_with("/operations/{operation}/") => None,
         _ => panic!("{method} {path}: add a good request for it to this test"),

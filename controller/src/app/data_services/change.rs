@@ -19,6 +19,8 @@ pub struct DataServiceChange {
     pub revision: Option<u64>,
     /// Merge patch of the spec.
     pub spec: Value,
+    /// `spec` is the whole spec and no patch.
+    pub replace: bool,
     /// Take over fields that somebody set in the cluster by hand.
     pub force: bool,
 }
@@ -196,7 +198,7 @@ fn patched(service: &DataService, change: &DataServiceChange) -> Result<DataServ
     if !change.spec.is_object() {
         return Err(Error::invalid("spec", "invalid", "must be an object"));
     }
-    let wanted = merge(&current, &change.spec);
+    let wanted = if change.replace { change.spec.clone() } else { merge(&current, &change.spec) };
     if change.revision.is_some_and(|revision| revision != service.revision) {
         return Err(revision_conflict(service, change.revision, wanted));
     }

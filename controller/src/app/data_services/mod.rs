@@ -9,15 +9,18 @@
 //! forced, and [`App::adopt_data_service`] takes what is there as what is wanted.
 
 mod change;
+mod compare;
 mod create;
 mod delete;
 mod look;
 mod told;
+mod witness;
 
 pub use change::DataServiceChange;
 pub use create::{DataServicePlan, NewDataService};
 pub use delete::Deletion;
 pub use look::DataServiceFilter;
+pub use witness::{Happened, Happenings, Log, LogQuery, TAIL_MAX};
 
 use serde::{Deserialize, Serialize};
 

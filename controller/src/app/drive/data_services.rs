@@ -14,13 +14,13 @@ use crate::domain::operation::Went;
 use crate::domain::{Caller, DataService, DataServiceId, Failure, Operation, OperationKind, Time};
 
 /// What a step works on.
-pub(super) struct Place<'a> {
-    pub(super) service: &'a DataService,
-    pub(super) client: kube::Client,
+pub(in crate::app) struct Place<'a> {
+    pub(in crate::app) service: &'a DataService,
+    pub(in crate::app) client: kube::Client,
 }
 
 impl Place<'_> {
-    pub(super) fn objects(&self) -> Api<DynamicObject> {
+    pub(in crate::app) fn objects(&self) -> Api<DynamicObject> {
         let kind = ApiResource::erase::<Resource>(&());
         Api::namespaced_with(self.client.clone(), self.service.namespace.as_str(), &kind)
     }

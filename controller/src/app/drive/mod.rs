@@ -19,6 +19,8 @@ mod data_services;
 mod observe;
 mod undo;
 
+pub(super) use data_services::{Place, manifest};
+
 use std::time::Duration;
 
 use super::in_cluster::Trouble;
