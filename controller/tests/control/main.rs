@@ -9,6 +9,7 @@
 
 mod access;
 mod bootstrap;
+mod data_services;
 mod enrolment;
 mod events;
 mod fixture;
@@ -16,6 +17,8 @@ mod gateway;
 mod mirror;
 mod postgres;
 mod presence;
+mod projects;
 mod requests;
 mod rest;
 mod store;
+mod templates;
