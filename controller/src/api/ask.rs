@@ -243,6 +243,7 @@ named_by_path! {
     crate::domain::ApiTokenId, "API token";
     crate::domain::ProjectRef, "project";
     crate::domain::TemplateRef, "template";
+    crate::domain::BackupTargetRef, "backup target";
     crate::domain::DataServiceRef, "data service";
     crate::domain::OperationId, "operation";
     super::engines::EngineName, "engine";

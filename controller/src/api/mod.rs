@@ -21,6 +21,7 @@ mod agents;
 mod api_tokens;
 mod apply;
 mod ask;
+mod backup_targets;
 mod certificates;
 mod clusters;
 mod cookie;
@@ -132,6 +133,10 @@ fn data() -> OpenApiRouter<Shared> {
         .routes(routes!(witness::events))
         .routes(routes!(witness::logs))
         .routes(routes!(apply::apply))
+        .routes(routes!(backup_targets::list, backup_targets::create))
+        .routes(routes!(backup_targets::get, backup_targets::change, backup_targets::delete))
+        .routes(routes!(backup_targets::credentials))
+        .routes(routes!(backup_targets::check))
         .routes(routes!(operations::list))
         .routes(routes!(operations::get))
         .routes(routes!(operations::cancel))

@@ -27,6 +27,7 @@ mod agents;
 mod api_tokens;
 mod apply;
 mod attempts;
+mod backup_targets;
 mod bootstrap;
 mod cache;
 mod callers;
@@ -50,6 +51,7 @@ mod mirror;
 mod once;
 mod operations;
 mod people;
+mod placements;
 mod presence;
 mod projects;
 mod renewal;
@@ -74,6 +76,7 @@ pub use admission::{Arrival, Welcome};
 pub use api_tokens::{IssuedApiToken, NewApiToken};
 pub use apply::{Applied, AppliedResult, Manifests};
 pub use attempts::AttemptKey;
+pub use backup_targets::{BackupTargetView, NewBackupTarget, PlacementView};
 pub use bootstrap::{BootstrapError, FirstSignIn, Opened};
 pub use clock::Clock;
 pub use clusters::{ClusterFilter, NewCluster};
@@ -122,6 +125,7 @@ struct Inner {
     callers: callers::CallerCache,
     targets: gateway::TargetCache,
     tellers: mirror::Tellers,
+    placing: watch::Sender<u64>,
     sign_ins: throttle::Throttle,
     enrolments: throttle::Throttle,
     reaches: throttle::Throttle,
@@ -150,6 +154,7 @@ impl App {
             callers: callers::CallerCache::default(),
             targets: gateway::TargetCache::default(),
             tellers: mirror::Tellers::default(),
+            placing: watch::Sender::new(0),
             // A person mistypes a code a few times; a machine that guesses at 60
             // bits gets nowhere at this rate.
             sign_ins: throttle::Throttle::new(10, 10),

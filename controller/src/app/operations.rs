@@ -137,10 +137,11 @@ impl App {
     /// What waits for a cluster that is here again is looked at now.
     pub(super) async fn hurry(&self, caller: &Caller, cluster: ClusterId) -> Result<(), Error> {
         let tx = self.store().write(caller).await?;
-        if tx.hurry_operations(cluster, self.now()).await? > 0 {
-            tx.commit().await?;
-            self.inner.due.send_modify(|count| *count = count.wrapping_add(1));
-        }
+        tx.hurry_operations(cluster, self.now()).await?;
+        tx.hurry_placements_in(cluster, self.now()).await?;
+        tx.commit().await?;
+        self.inner.due.send_modify(|count| *count = count.wrapping_add(1));
+        self.placing();
         Ok(())
     }
 }

@@ -53,7 +53,16 @@ impl App {
         let new = record.facts.as_ref() != Some(&facts);
         if new {
             tx.agent_facts(id, &facts).await?;
+            let known = record.facts.as_ref().map(|known| known.sealing_key.as_str());
+            let other_key = known.unwrap_or_default() != facts.sealing_key;
+            if other_key {
+                // What was sealed to the agent's key before does not open any more.
+                tx.hurry_placements_in(record.cluster, self.now()).await?;
+            }
             tx.commit().await?;
+            if other_key {
+                self.placing();
+            }
         } else {
             drop(tx);
         }

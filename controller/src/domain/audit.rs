@@ -54,6 +54,16 @@ pub enum Act {
     TemplateChanged,
     /// A template was deleted.
     TemplateDeleted,
+    /// A backup target was made.
+    BackupTargetCreated,
+    /// A backup target was changed.
+    BackupTargetChanged,
+    /// A backup target was given other credentials.
+    BackupTargetCredentialsChanged,
+    /// A backup target was asked to be checked.
+    BackupTargetChecked,
+    /// A backup target was asked to be deleted.
+    BackupTargetDeleted,
     /// A data service was asked for.
     DataServiceCreated,
     /// A data service's spec was changed.
@@ -103,6 +113,11 @@ impl Act {
             Self::TemplateCreated => "template.created",
             Self::TemplateChanged => "template.changed",
             Self::TemplateDeleted => "template.deleted",
+            Self::BackupTargetCreated => "backup_target.created",
+            Self::BackupTargetChanged => "backup_target.changed",
+            Self::BackupTargetCredentialsChanged => "backup_target.credentials_changed",
+            Self::BackupTargetChecked => "backup_target.checked",
+            Self::BackupTargetDeleted => "backup_target.deleted",
             Self::DataServiceCreated => "data_service.created",
             Self::DataServiceChanged => "data_service.changed",
             Self::DataServiceDeleted => "data_service.deleted",

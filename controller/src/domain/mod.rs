@@ -21,6 +21,7 @@ pub mod agent;
 pub mod api_token;
 pub mod attempt;
 pub mod audit;
+pub mod backup_target;
 pub mod caller;
 pub mod cause;
 pub mod cluster;
@@ -43,17 +44,20 @@ pub use agent::{Agent, AgentState, Facts, Refused, Version};
 pub use api_token::ApiToken;
 pub use attempt::{Attempt, Outcome, Stage};
 pub use audit::{Act, AuditEvent};
+pub use backup_target::{BackupTarget, BackupTargetRef};
 pub use caller::{Actor, Caller, Credential, CredentialKind};
 pub use cause::Cause;
 pub use cluster::{Cluster, ClusterRef, ClusterState, Lock};
 pub use data_service::{DataService, DataServiceRef, DataServiceState};
 pub use diagnosis::{Diagnosis, Light, LightState};
 pub use id::{
-    AgentId, ApiTokenId, AttemptId, ClusterId, DataServiceId, EventId, JoinTokenId, OperationId, OrgId,
-    ProjectId, RequestId, SessionId, TemplateId, UserId,
+    AgentId, ApiTokenId, AttemptId, BackupId, BackupScheduleId, BackupTargetId, ClusterId, DataServiceId,
+    EventId, JoinTokenId, OperationId, OrgId, ProjectId, RequestId, RestoreId, SessionId, TemplateId, UserId,
 };
 pub use join_token::{JoinToken, JoinTokenState};
-pub use name::{ClusterName, Fault, Labels, Name, Namespace, ProjectName, ServiceName, TemplateName};
+pub use name::{
+    ClusterName, Fault, Labels, Name, Namespace, ProjectName, ServiceName, TargetName, TemplateName,
+};
 pub use observed::{ObjectKey, ObjectKind, ObservedObject};
 pub use operation::{Failure, Operation, OperationKind, OperationState, Subject, SubjectKind};
 pub use organisation::{Organisation, Role, User};

@@ -128,6 +128,21 @@ text_type!(
     "must be 1 to 63 lower-case letters, digits and dashes, and begin and end with a letter or digit"
 );
 
+/// The name of a backup target, which is that of its objects: at most 40 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TargetName(String);
+
+text_type!(
+    TargetName,
+    is_target_name,
+    "must be 1 to 40 lower-case letters, digits and dashes, and begin and end with a letter or digit"
+);
+
+fn is_target_name(text: &str) -> bool {
+    text.len() <= 40 && is_dns_label(text)
+}
+
 /// The name of a data service, which is that of its objects: at most 40 bytes, so that what is
 /// made from it fits, and beginning with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -29,6 +29,7 @@ mod agents;
 mod api_tokens;
 mod attempts;
 mod audit;
+mod backup_targets;
 mod clusters;
 mod convert;
 mod data_services;

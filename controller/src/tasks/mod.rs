@@ -13,6 +13,7 @@ mod cut_unwanted;
 mod give_up_attempts;
 mod last_seen;
 mod operations;
+mod place_targets;
 mod sweep;
 
 use std::time::Duration;
@@ -51,6 +52,7 @@ pub fn all(app: &App, supervisor: &Supervisor) -> Vec<Box<dyn Task>> {
         Box::new(last_seen::LastSeen(app.clone())),
         Box::new(cut_unwanted::CutUnwanted(app.clone())),
         Box::new(operations::Operations::new(app.clone(), supervisor.clone())),
+        Box::new(place_targets::PlaceTargets(app.clone())),
     ]
 }
 

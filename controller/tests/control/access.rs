@@ -71,6 +71,7 @@ struct Things {
     csr: String,
     project: String,
     template: String,
+    backup_target: String,
     data_service: String,
     deleted_data_service: String,
     operation: String,
@@ -126,6 +127,8 @@ async fn things(house: &House, admin: &Client<'_>, name: &str) -> Things {
     let project = admin.post("/projects", json!({"name": name})).await.ok(201);
     let template = json!({"name": name, "engine": "postgresql", "spec": {}});
     let template = admin.post("/templates", template).await.ok(201);
+    let target = json!({"name": name, "spec": {"s3": {"bucket": "b"}}});
+    let target = admin.post("/backup-targets", target).await.ok(201);
     let (data_service, operation) = data_service(house, admin, name, &format!("live-{name}"), false).await;
     let over = format!("over-{name}");
     let (deleted_data_service, failed_operation) = self::data_service(house, admin, name, &over, true).await;
@@ -140,6 +143,7 @@ async fn things(house: &House, admin: &Client<'_>, name: &str) -> Things {
         csr: culvert_pki::pem::request_to_pem(&csr),
         project: text(&project),
         template: text(&template),
+        backup_target: text(&target),
         data_service,
         deleted_data_service,
         operation,
@@ -159,6 +163,7 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
         .replace("{project}", &things.project)
         .replace("{template}", &things.template)
         .replace("{engine}", "postgresql")
+        .replace("{backup_target}", &things.backup_target)
         .replace("{data_service}", service)
         .replace("{operation}", operation)
         .replace("{agent}", &things.agent)
@@ -180,6 +185,14 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
             Some(json!({"name": format!("new-{name}"), "engine": "postgresql", "spec": {"version": "17"}}))
         }
         ("PUT", "/templates/{template}") => Some(json!({"engine": "postgresql", "spec": {"version": "17"}})),
+        ("POST", "/backup-targets") => {
+            Some(json!({"name": format!("new-{name}"), "spec": {"s3": {"bucket": "b"}}}))
+        }
+        ("PATCH", "/backup-targets/{backup_target}") => Some(json!({"spec": {"prefix": "p"}})),
+        ("PUT", "/backup-targets/{backup_target}/credentials") => {
+            Some(json!({"credentials": {"access-key-id": "a", "secret-access-key": "b"}}))
+        }
+        ("POST", "/backup-targets/{backup_target}/check") => None,
         ("POST", "/data-services" | "/data-services/plan") => {
             let spec = json!({"engine": "postgresql", "version": "17"});
             Some(json!({"name": format!("new-{name}"), "cluster": things.cluster, "spec": spec}))

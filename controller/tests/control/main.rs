@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod backup_targets;
 mod bootstrap;
 mod data_services;
 mod enrolment;

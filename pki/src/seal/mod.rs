@@ -62,6 +62,14 @@ pub enum SealError {
     Randomness(#[from] NoRandomness),
 }
 
+/// A fresh key of 32 bytes, for what is encrypted elsewhere.
+///
+/// # Errors
+/// [`NoRandomness`].
+pub fn fresh_key() -> Result<Zeroizing<[u8; 32]>, NoRandomness> {
+    Ok(Zeroizing::new(random::bytes()?))
+}
+
 /// Where a record lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place<'a> {

@@ -170,6 +170,9 @@ impl App {
             let current = tx.data_service(service.id).await?.unwrap_or(service);
             return Err(revision_conflict(&current, change.revision, yours));
         }
+        if let Some(plan) = &new.spec.backup {
+            self.want_target(tx, &plan.target, new.cluster, &new.namespace).await?;
+        }
         if let Value::Object(intent) = &mut operation.intent {
             intent.insert("revision".to_owned(), json!(revision));
         }

@@ -75,6 +75,9 @@ impl App {
         operation.done_already("reserve-quota", &in_use(&prepared.project, used), now);
         let added = tx.add_data_service(&service, prepared.claim).await;
         added.map_err(|error| taken(error, &service))?;
+        if let Some(plan) = &service.spec.backup {
+            self.want_target(&tx, &plan.target, service.cluster, &service.namespace).await?;
+        }
         let operation = self.begin_operation(&tx, operation).await?;
         tx.audit(Act::DataServiceCreated, service.id, service.name.as_str(), now).await?;
         let kept = Kept { service: service.id, operation: operation.id };

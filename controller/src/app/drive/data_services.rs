@@ -118,7 +118,7 @@ impl App {
             return Ok(Went::Refused(not_ours(place.service, stranger)));
         }
         if known.is_none() {
-            make_namespace(place).await?;
+            make_namespace(&place.client, place.service.namespace.as_str()).await?;
         }
         let params = PatchParams::apply(meta::manager::CONTROLLER);
         let params = if force { params.force() } else { params };
@@ -261,8 +261,8 @@ fn contested(said: String) -> Failure {
 }
 
 /// Makes the namespace, unless it is there; one that is there is left as it is.
-async fn make_namespace(place: &Place<'_>) -> Result<(), Trouble> {
-    let (name, namespaces) = (place.service.namespace.as_str(), Api::<Namespace>::all(place.client.clone()));
+pub(in crate::app) async fn make_namespace(client: &kube::Client, name: &str) -> Result<(), Trouble> {
+    let namespaces = Api::<Namespace>::all(client.clone());
     if namespaces.get_opt(name).await?.is_some() {
         return Ok(());
     }

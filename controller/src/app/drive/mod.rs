@@ -15,7 +15,7 @@
 //! - holding a transaction while a cluster is asked.
 //! - remembering in memory what a later step needs: put it into the operation's `intent`.
 
-mod data_services;
+pub(super) mod data_services;
 mod observe;
 mod undo;
 

@@ -7,6 +7,7 @@
 mod m20261123_190000_first_tables;
 mod m20261125_030000_data_services;
 mod m20261125_031000_observed_objects;
+mod m20261125_034500_backup_targets;
 mod shape;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -20,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261123_190000_first_tables::Migration),
             Box::new(m20261125_030000_data_services::Migration),
             Box::new(m20261125_031000_observed_objects::Migration),
+            Box::new(m20261125_034500_backup_targets::Migration),
         ]
     }
 }
