@@ -17,6 +17,7 @@
 //! | [`data_plane::DataPlane`] | the shared cluster with the operator, volumes, engines and stores | 10 s |
 //! | [`engines`] | the images of PostgreSQL and Valkey that data services run | at once |
 //! | [`targets`] | servers of S3 and Azure Blob Storage, with TLS | 0.5 s |
+//! | [`webhook::Webhook`] | an admission webhook that says no | at once |
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
 //! | [`wait::until`] | the only way to wait: bounded, and says what it saw last | |
 //! | [`controller`], [`agent`], [`api`], [`gateway`], [`stage`] | Culvert itself on top of these | |
@@ -61,3 +62,4 @@ pub mod site;
 pub mod stage;
 pub mod targets;
 pub mod wait;
+pub mod webhook;

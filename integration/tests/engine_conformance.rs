@@ -71,7 +71,7 @@ impl Tongue {
 async fn resp(plane: &DataPlane, to: &Service<'_>) -> anyhow::Result<MultiplexedConnection> {
     let owner = format!("{}-owner", to.name());
     let (host, port) = (to.secret(&owner, "host").await?, to.secret(&owner, "port").await?.parse::<u16>()?);
-    let services = plane.objects::<KubeService>(to.namespace());
+    let services = plane.objects::<KubeService>(to.namespace())?;
     let address =
         services.get(to.name()).await?.spec.and_then(|spec| spec.cluster_ip).context("no address")?;
     let mut roots = rustls::RootCertStore::empty();
@@ -192,7 +192,7 @@ impl Life<'_> {
     /// Pods of the service by name, with their uids.
     async fn pods(&self, service: &Service<'_>) -> anyhow::Result<BTreeMap<String, String>> {
         let selector = format!("data.culvert.dev/database={}", service.name());
-        let pods = self.plane.objects::<Pod>(&self.namespace);
+        let pods = self.plane.objects::<Pod>(&self.namespace)?;
         let found = pods.list(&::kube::api::ListParams::default().labels(&selector)).await?;
         let instance = |pod: &Pod| {
             pod.metadata.owner_references.iter().flatten().any(|owner| owner.kind == "StatefulSet")
@@ -203,7 +203,7 @@ impl Life<'_> {
     }
 
     async fn primary(&self, service: &Service<'_>) -> anyhow::Result<String> {
-        let databases = self.plane.objects::<Database>(&self.namespace);
+        let databases = self.plane.objects::<Database>(&self.namespace)?;
         let database = databases.get(service.name()).await?;
         database.status.and_then(|status| status.primary).context("no primary")
     }
@@ -320,7 +320,7 @@ impl Life<'_> {
     async fn ends(&self, service: &Service<'_>) -> anyhow::Result<()> {
         service.delete().await?;
         let cleared = until(STEP, || async {
-            let claims = self.plane.objects::<PersistentVolumeClaim>(&self.namespace);
+            let claims = self.plane.objects::<PersistentVolumeClaim>(&self.namespace)?;
             let left = claims.list(&::kube::api::ListParams::default()).await?.items;
             let own: Vec<_> = left.iter().filter_map(|claim| claim.metadata.name.as_deref()).collect();
             ensure!(!own.iter().any(|name| name.starts_with("data-life-")), "{own:?} are left");
@@ -328,7 +328,7 @@ impl Life<'_> {
             Ok(())
         });
         self.plane.explained(cleared.await, &self.namespace).await?;
-        let backups = self.plane.objects::<Backup>(&self.namespace);
+        let backups = self.plane.objects::<Backup>(&self.namespace)?;
         ensure!(backups.get_opt("once").await?.is_some(), "the backup went with the service");
         Ok(())
     }

@@ -67,6 +67,7 @@ impl Instance {
             folders: Arc::new(folders),
             required: Arc::new([]),
             read_only: false,
+            distrusted: false,
             filling: Filling::default(),
         };
         Ok(Self { folder, now, process: None })

@@ -145,9 +145,7 @@ async fn two_people_cannot_overwrite_each_other() {
     let house = House::sqlite().await;
     let admin = plant(&house).await;
     admin.post("/data-services", wish("orders")).await.ok(202);
-    let change = |revision: u64, value: &str| {
-        json!({"revision": revision, "spec": {"parameters": {"work_mem": value}}})
-    };
+    let change = |revision: u64, value: &str| json!({"revision": revision, "spec": {"parameters": {"work_mem": value}}});
     let one = patch(&admin, change(1, "8MB")).await.ok(202);
     assert_eq!(one["data_service"]["revision"], 2);
     let two = patch(&admin, change(1, "16MB")).await;
@@ -319,7 +317,10 @@ async fn lists_are_filtered_and_paged() {
     let names = async |query: &str| {
         let list = admin.get(&format!("/data-services?{query}")).await.ok(200);
         let items = list["items"].as_array().unwrap().clone();
-        (items.iter().map(|i| i["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>(), list["next"].clone())
+        (
+            items.iter().map(|i| i["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>(),
+            list["next"].clone(),
+        )
     };
     assert_eq!(names("name=a-").await.0, ["a-one", "a-two"]);
     assert_eq!(names("state=pending&engine=postgresql").await.0.len(), 3);

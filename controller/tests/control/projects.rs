@@ -54,9 +54,10 @@ async fn a_quota_counts_instances_and_says_its_numbers() {
     assert_eq!(used, json!({"data_services": 1, "cpu": "2", "memory": "1Gi", "storage": "2Gi"}));
 
     let refused = admin.post("/data-services", wish("b", "750m")).await;
-    assert_eq!(refused.json()["detail"].as_str().unwrap().split(": ").skip(1).collect::<Vec<_>>(), [
-        "cpu", "2 of 3 are in use, and this asks for 1500m"
-    ]);
+    assert_eq!(
+        refused.json()["detail"].as_str().unwrap().split(": ").skip(1).collect::<Vec<_>>(),
+        ["cpu", "2 of 3 are in use, and this asks for 1500m"]
+    );
     assert_eq!(refused.refused(403), "quota_exceeded");
     let planned = admin.post("/data-services/plan", wish("b", "750m")).await.ok(200);
     assert_eq!(planned["plan"]["faults"][0]["field"], "quota.cpu");

@@ -22,6 +22,7 @@ mod volumes;
 use std::path::Path;
 use std::time::Duration;
 
+use ::kube::api::{Patch, PatchParams};
 use ::kube::config::{KubeConfigOptions, Kubeconfig};
 use anyhow::Context;
 use culvert_resources::DataPlane as DataPlaneObject;
@@ -45,7 +46,7 @@ const PART: Duration = Duration::from_secs(60);
 /// What runs data services. One is shared by the stories of a test program.
 pub struct DataPlane {
     cluster: &'static Cluster,
-    client: ::kube::Client,
+    config: ::kube::Config,
 }
 
 impl DataPlane {
@@ -66,14 +67,19 @@ impl DataPlane {
         let operator = Image::of_program("culvert-operator", folder.path()).await?;
         cluster.load(&operator).await?;
         install(cluster, &operator, &runner).await?;
-        let plane = Self { cluster, client: client(cluster).await? };
+        let plane = Self { cluster, config: config(cluster).await? };
+        plane.described().await?;
+        for image in engines::images().await? {
+            // A story that was killed may have left another.
+            plane.exchange_image(&image.engine, &image.version, &image.reference()).await?;
+        }
         plane.described().await?;
         Ok(plane)
     }
 
     /// Waits until the operator has read which images there are.
     async fn described(&self) -> anyhow::Result<()> {
-        let planes: ::kube::Api<DataPlaneObject> = ::kube::Api::all(self.client.clone());
+        let planes: ::kube::Api<DataPlaneObject> = ::kube::Api::all(self.client()?);
         let read = || async {
             let plane = planes.get("default").await?;
             let read = plane.status.as_ref().and_then(|status| status.observed_generation);
@@ -88,9 +94,10 @@ impl DataPlane {
         self.cluster
     }
 
-    /// A client with the rights of the cluster's owner.
-    pub fn client(&self) -> ::kube::Client {
-        self.client.clone()
+    /// A client with the rights of the cluster's owner. One lives as long as the runtime in
+    /// which it was made, which is a test's own, so each caller gets another.
+    pub fn client(&self) -> anyhow::Result<::kube::Client> {
+        Ok(self.config.clone().try_into()?)
     }
 
     /// Applies an object of Culvert's kinds, given without `apiVersion`.
@@ -100,6 +107,17 @@ impl DataPlane {
             "metadata": {"name": name, "namespace": namespace}, "spec": spec,
         });
         self.cluster.apply(&object.to_string()).await
+    }
+
+    /// Has an engine's version run another image; gives the one that it had.
+    pub async fn exchange_image(&self, engine: &str, version: &str, image: &str) -> anyhow::Result<String> {
+        let planes: ::kube::Api<DataPlaneObject> = ::kube::Api::all(self.client()?);
+        let engines = planes.get("default").await?.spec.engines;
+        let had = engines.get(engine).and_then(|engine| engine.images.get(version));
+        let had = had.with_context(|| format!("there is no {engine} {version}"))?.clone();
+        let spec = json!({"spec": {"engines": {engine: {"images": {version: image}}}}});
+        planes.patch("default", &PatchParams::default(), &Patch::Merge(&spec)).await?;
+        Ok(had)
     }
 
     /// Applies a DataService, and does not wait for it.
@@ -143,10 +161,9 @@ async fn install(cluster: &Cluster, operator: &Image, runner: &Image) -> anyhow:
     Ok(())
 }
 
-async fn client(cluster: &Cluster) -> anyhow::Result<::kube::Client> {
+async fn config(cluster: &Cluster) -> anyhow::Result<::kube::Config> {
     // An error means that another story has installed it already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let kubeconfig = Kubeconfig::read_from(cluster.admin())?;
-    let config = ::kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
-    Ok(config.try_into()?)
+    Ok(::kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
 }

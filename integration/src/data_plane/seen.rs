@@ -15,12 +15,12 @@ const OURS: &str = "data.culvert.dev/service";
 
 impl DataPlane {
     /// The objects of one kind in a namespace.
-    pub fn objects<K>(&self, namespace: &str) -> Api<K>
+    pub fn objects<K>(&self, namespace: &str) -> anyhow::Result<Api<K>>
     where
         K: Resource<Scope = NamespaceResourceScope>,
         K::DynamicType: Default,
     {
-        Api::namespaced(self.client(), namespace)
+        Ok(Api::namespaced(self.client()?, namespace))
     }
 
     /// Waits until `look` finds in an object what it looks for. When it does not, the error
@@ -36,7 +36,7 @@ impl DataPlane {
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
         K::DynamicType: Default,
     {
-        let objects = self.objects::<K>(namespace);
+        let objects = self.objects::<K>(namespace)?;
         let seen = wait::until(limit, || async { look(&objects.get(name).await?) }).await;
         self.explained(seen, namespace).await
     }
@@ -47,7 +47,7 @@ impl DataPlane {
         K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
         K::DynamicType: Default,
     {
-        let objects = self.objects::<K>(namespace);
+        let objects = self.objects::<K>(namespace)?;
         let look = || async {
             let left = objects.get_opt(name).await?;
             anyhow::ensure!(left.is_none(), "still there: {left:?}");

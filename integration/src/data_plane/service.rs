@@ -97,7 +97,7 @@ impl<'a> Service<'a> {
         let folder = tempfile::tempdir()?;
         let authority = folder.path().join("ca.crt");
         std::fs::write(&authority, self.secret(&format!("{}-ca", self.name), "ca.crt").await?)?;
-        let services = self.plane.objects::<KubeService>(&self.namespace);
+        let services = self.plane.objects::<KubeService>(&self.namespace)?;
         let address = services.get(service).await?.spec.and_then(|spec| spec.cluster_ip);
         let address = address.with_context(|| format!("the Service {service} has no address"))?;
         let owner = format!("{}-owner", self.name);
@@ -114,7 +114,7 @@ impl<'a> Service<'a> {
 
     /// A field of one of its Secrets.
     pub async fn secret(&self, name: &str, key: &str) -> anyhow::Result<String> {
-        let secret = self.plane.objects::<Secret>(&self.namespace).get(name).await?;
+        let secret = self.plane.objects::<Secret>(&self.namespace)?.get(name).await?;
         let value = secret.data.and_then(|mut data| data.remove(key));
         let value = value.with_context(|| format!("the Secret {name} has no {key}"))?;
         Ok(String::from_utf8(value.0)?)

@@ -18,8 +18,8 @@ pub const SMALL: &str = "local-path-small";
 impl DataPlane {
     /// Grows the volumes of a namespace to what their claims ask for; gives how many.
     pub async fn grow_volumes(&self, namespace: &str) -> anyhow::Result<usize> {
-        let claims = self.objects::<PersistentVolumeClaim>(namespace);
-        let volumes: Api<PersistentVolume> = Api::all(self.client());
+        let claims = self.objects::<PersistentVolumeClaim>(namespace)?;
+        let volumes: Api<PersistentVolume> = Api::all(self.client()?);
         let mut grown = 0;
         for claim in claims.list(&ListParams::default()).await? {
             let name = claim.metadata.name.context("a claim without a name")?;

@@ -87,7 +87,7 @@ impl Place {
 
 /// Makes an authority, and in `folder` a certificate and key for `host`; gives the
 /// authority's certificate.
-fn certify(folder: &Path, host: &str) -> anyhow::Result<String> {
+pub(crate) fn certify(folder: &Path, host: &str) -> anyhow::Result<String> {
     let authority = KeyPair::generate()?;
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "Authority of a store");
