@@ -231,7 +231,10 @@ fn manifest(target: &BackupTarget, placement: &Placement, sealed: Option<SealedC
     let mut spec = target.spec.clone();
     spec.secret = Some(SecretRef { name: target.secret() });
     spec.sealed = sealed;
-    let asked = target.check_asked_at.map(stamp);
+    let mut annotations = json!({meta::REVISION: target.revision.to_string()});
+    if let (Some(asked), Value::Object(annotations)) = (target.check_asked_at, &mut annotations) {
+        annotations.insert(meta::RUN_NOW.to_owned(), stamp(asked).into());
+    }
     json!({
         "apiVersion": format!("{}/{}", meta::GROUP, meta::VERSION),
         "kind": "BackupTarget",
@@ -239,7 +242,7 @@ fn manifest(target: &BackupTarget, placement: &Placement, sealed: Option<SealedC
             "name": target.name,
             "namespace": placement.namespace,
             "labels": {meta::RECORD: target.id.to_string(), meta::MANAGED_BY: "culvert"},
-            "annotations": {meta::REVISION: target.revision.to_string(), meta::RUN_NOW: asked},
+            "annotations": annotations,
         },
         "spec": spec,
     })
