@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::future::join_all;
+use futures::future::{BoxFuture, join_all, select_all};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -32,7 +32,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let leader = Leader::new(client.clone(), &config);
     let world = World::new(client, metrics, &config, plane);
-    let ended = lead(&leader, &world, &stop).await;
+    let http = database::http().context("no client for the instances")?;
+    let ended = lead(&leader, &world, &http, &stop).await;
     stop.cancel();
     leader.resign().await;
     answering.await.context("the listener ended badly")??;
@@ -41,15 +42,23 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Waits for leadership, then works until `stop`.
-async fn lead(leader: &Leader, world: &World, stop: &CancellationToken) -> anyhow::Result<()> {
+async fn lead(
+    leader: &Leader,
+    world: &World,
+    http: &reqwest::Client,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let Some(Ok(())) = stop.run_until_cancelled(leader.acquire()).await else { return Ok(()) };
     world.metrics().leading(true);
     let done = CancellationToken::new();
-    let mut work = tokio::spawn(controllers(world.clone(), done.clone()));
+    let mut work = tokio::spawn(controllers(world.clone(), http.clone(), done.clone()));
     let ended = tokio::select! {
         () = stop.cancelled() => Ok(()),
         lost = leader.keep() => Err(lost.into()),
-        result = &mut work => return result.context("the controllers ended by themselves"),
+        result = &mut work => {
+            result.context("a controller broke off")?;
+            anyhow::bail!("a controller ended by itself");
+        }
     };
     done.cancel();
     // After a lost Lease somebody else may be at work already: nothing is finished then.
@@ -60,17 +69,21 @@ async fn lead(leader: &Leader, world: &World, stop: &CancellationToken) -> anyho
     ended
 }
 
-async fn controllers(world: World, stop: CancellationToken) {
-    let all: Vec<futures::future::BoxFuture<'static, ()>> = vec![
+/// Until `stop`, or until one of them ends, which none should.
+async fn controllers(world: World, http: reqwest::Client, stop: CancellationToken) {
+    let all: Vec<BoxFuture<'static, ()>> = vec![
         Box::pin(data_plane::run(world.clone(), stop.clone())),
         Box::pin(data_service::run(world.clone(), stop.clone())),
-        Box::pin(database::run(world.clone(), stop.clone())),
+        Box::pin(database::run(world.clone(), http, stop.clone())),
         Box::pin(backup_target::run(world.clone(), stop.clone())),
         Box::pin(backup::run(world.clone(), stop.clone())),
         Box::pin(backup_schedule::run(world.clone(), stop.clone())),
-        Box::pin(restore::run(world, stop)),
+        Box::pin(restore::run(world, stop.clone())),
     ];
-    join_all(all).await;
+    let (_, _, others) = select_all(all).await;
+    if stop.is_cancelled() {
+        join_all(others).await;
+    }
 }
 
 async fn client(config: &Config) -> anyhow::Result<kube::Client> {

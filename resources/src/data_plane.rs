@@ -41,6 +41,22 @@ pub struct DataPlaneSpec {
     /// Storage class for data services that name none; else the cluster's default class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<String>,
+    /// The agent, which opens credentials that are sealed to it. The operator lets it at the Secrets of backup targets
+    /// with sealed credentials, one by one; without it, somebody else has to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentAccount>,
+}
+
+/// The account that the agent runs under.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentAccount {
+    /// Its namespace.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: String,
+    /// The name of its ServiceAccount.
+    #[schemars(length(min = 1, max = 253))]
+    pub service_account: String,
 }
 
 /// Images of one engine.

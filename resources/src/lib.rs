@@ -57,7 +57,7 @@ pub use backup_target::{
 };
 pub use condition::{ConditionType, WhoCanFix, Why};
 pub use data_plane::{
-    Check, CheckResult, DataPlane, DataPlaneSpec, DataPlaneStatus, EngineImages, EngineState,
+    AgentAccount, Check, CheckResult, DataPlane, DataPlaneSpec, DataPlaneStatus, EngineImages, EngineState,
 };
 pub use data_service::{
     BackupPlan, DataService, DataServiceSpec, DataServiceStatus, DataSource, Deletion, DeletionStrategy,

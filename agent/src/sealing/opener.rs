@@ -14,6 +14,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
+use tokio::time::{Interval, interval};
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -27,11 +28,18 @@ pub struct Periods {
     pub look: Duration,
     /// Until backup targets are looked for again where the kind is not installed.
     pub recheck: Duration,
+    /// Until a target that was just seen, and could not be served, is looked at again: the operator gives the right to
+    /// its Secret a moment after it.
+    pub retry: Duration,
 }
 
 impl Default for Periods {
     fn default() -> Periods {
-        Periods { look: Duration::from_secs(60), recheck: Duration::from_secs(10) }
+        Periods {
+            look: Duration::from_secs(60),
+            recheck: Duration::from_secs(10),
+            retry: Duration::from_secs(1),
+        }
     }
 }
 
@@ -72,7 +80,7 @@ impl Opener {
         let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
         let mut known: BTreeMap<Name, BackupTarget> = BTreeMap::new();
         let mut listed = BTreeSet::new();
-        let mut look = tokio::time::interval(self.periods.look);
+        let mut look = interval(self.periods.look);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let event = tokio::select! {
@@ -86,7 +94,7 @@ impl Opener {
                 Ok(Some(Event::Init)) => listed.clear(),
                 Ok(Some(Event::InitApply(target))) => {
                     listed.insert(name(&target));
-                    self.seen(&mut known, target).await;
+                    self.seen(&mut known, target, &mut look).await;
                 }
                 Ok(Some(Event::InitDone)) => {
                     backoff.connected(Instant::now());
@@ -95,7 +103,7 @@ impl Opener {
                         self.gone(known.remove(&name)).await;
                     }
                 }
-                Ok(Some(Event::Apply(target))) => self.seen(&mut known, target).await,
+                Ok(Some(Event::Apply(target))) => self.seen(&mut known, target, &mut look).await,
                 Ok(Some(Event::Delete(target))) => {
                     known.remove(&name(&target));
                     self.gone(Some(target)).await;
@@ -110,8 +118,15 @@ impl Opener {
         }
     }
 
-    async fn seen(&self, known: &mut BTreeMap<Name, BackupTarget>, target: BackupTarget) {
-        self.keep(&target).await;
+    async fn seen(
+        &self,
+        known: &mut BTreeMap<Name, BackupTarget>,
+        target: BackupTarget,
+        look: &mut Interval,
+    ) {
+        if !self.keep(&target).await {
+            look.reset_after(self.periods.retry);
+        }
         known.insert(name(&target), target);
     }
 
@@ -121,8 +136,8 @@ impl Opener {
         }
     }
 
-    /// Makes the Secret of one target as it should be. What fails is tried again at the next look.
-    async fn keep(&self, target: &BackupTarget) {
+    /// Makes the Secret of one target as it should be; whether that worked. What fails is tried again at the next look.
+    async fn keep(&self, target: &BackupTarget) -> bool {
         // One that is being deleted may need its credentials to tidy up; they go when it is gone.
         let kept = match &target.spec.sealed {
             Some(sealed) => self.apply(target, sealed).await,
@@ -136,7 +151,9 @@ impl Opener {
                 error = chain(&error),
                 "credentials of a backup target are not applied yet"
             );
+            return false;
         }
+        true
     }
 
     /// The sealed credentials were taken out of a target: what came of them goes too.

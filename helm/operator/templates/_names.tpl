@@ -66,6 +66,9 @@ storageClass: {{ . }}
 {{- with .Values.dataPlane.egressProxy }}
 egressProxy: {{ . | quote }}
 {{- end }}
+{{- with .Values.agent.serviceAccount }}
+agent: {{ toJson (dict "namespace" $.Values.agent.namespace "serviceAccount" .) }}
+{{- end }}
 {{- with .Values.dataPlane.imagePullSecrets }}
 imagePullSecrets: {{ toJson . }}
 {{- end }}

@@ -25,6 +25,7 @@ use crate::jobs::reach::{Plane, Reach};
 use crate::metrics;
 use crate::reconcile::{Conditions, Error, Next, Work, World, owner};
 
+mod access;
 mod rules;
 
 use rules::{Secret, Seen};
@@ -62,6 +63,8 @@ async fn reconcile(target: Arc<BackupTarget>, work: Work) -> Result<Next, Error>
         return let_go(&target, &work).await;
     }
     work.finalizer(target.as_ref(), true).await?;
+    let plane = work.plane().await?;
+    access::give(&work, &target, plane.agent.as_ref()).await?;
     let namespace = target.namespace().unwrap_or_default();
     let (name, active) = newest_check(&work, &target).await?;
     let job = match name {
@@ -75,7 +78,6 @@ async fn reconcile(target: Arc<BackupTarget>, work: Work) -> Result<Next, Error>
         job,
         now: work.world().now(),
     };
-    let plane = work.plane().await?;
     let hindrance = if seen.check_now() && !active { check(&work, &seen, &plane).await? } else { None };
     report(&work, &seen, hindrance).await?;
     Ok(when_next(&seen))

@@ -42,22 +42,25 @@ pub(crate) use names::Names;
 
 /// Name of the volume of an instance; its claims are `data-<pod>`.
 const VOLUME: &str = "data";
+/// While it waits for what it begins with, it is looked at each so many seconds.
+const AT_ONCE: u64 = 1;
 /// While something changes, it is looked at this often.
 const SOON: u64 = 3;
 /// While nothing changes.
 const LATER: u64 = 20;
 
+/// What instances are asked with: plainly and directly. A proxy in the environment is for ways out of the cluster, and
+/// the image has no certificate authorities to trust.
+///
+/// # Errors
+/// The client's.
+pub(crate) fn http() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).connect_timeout(Duration::from_secs(1)).build()
+}
+
 /// Runs until `stop`. Secrets are not watched, because a right to watch them is a right to read all of them: one that
 /// was deleted by hand comes back in the next round.
-pub(crate) async fn run(world: World, stop: CancellationToken) {
-    // Instances are asked directly: a proxy in the environment is for ways out of the cluster.
-    let http = match reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(1)).build() {
-        Ok(http) => http,
-        Err(error) => {
-            tracing::error!(error = %error, "no HTTP client can be made, databases are not reconciled");
-            return;
-        }
-    };
+pub(crate) async fn run(world: World, http: reqwest::Client, stop: CancellationToken) {
     let work = Work::new(world.clone(), metrics::Controller::Database, meta::manager::DATABASE);
     let all = watcher::Config::default;
     let ours = || all().labels(meta::DATABASE);
@@ -94,8 +97,13 @@ async fn reconcile(database: Arc<Database>, work: Work, http: reqwest::Client) -
         Err(_) => Ok(None),
     };
     let step = looked.as_ref().ok().and_then(Option::as_ref);
+    let begins = made.as_ref().is_ok_and(|made| made.waits_for_source);
     let settled = status::report(&work, &parent, &seen, made.as_ref(), step).await?;
     made?;
     looked?;
-    Ok(Next::seconds(if settled { LATER } else { SOON }))
+    Ok(Next::seconds(match (settled, begins) {
+        (_, true) => AT_ONCE,
+        (false, false) => SOON,
+        (true, false) => LATER,
+    }))
 }

@@ -1,7 +1,7 @@
 //! A BackupTarget as the runner wants it, with the volumes through which its Secret or its share is seen.
 use culvert_resources::instance::SHARE_DIR;
 use culvert_resources::job::TargetConfig;
-use culvert_resources::{BackupTarget, DataPlane};
+use culvert_resources::{AgentAccount, BackupTarget, DataPlane};
 use k8s_openapi::api::core::v1::{
     PersistentVolumeClaimVolumeSource, SecretVolumeSource, Volume, VolumeMount,
 };
@@ -19,6 +19,8 @@ pub(crate) struct Plane {
     pub(crate) proxy: Option<String>,
     /// Pull Secrets.
     pub(crate) pull_secrets: Vec<String>,
+    /// The agent, which writes the Secrets of targets whose credentials are sealed to it.
+    pub(crate) agent: Option<AgentAccount>,
 }
 
 impl Plane {
@@ -29,6 +31,7 @@ impl Plane {
             runner: plane.spec.runner_image.clone(),
             proxy: plane.spec.egress_proxy.clone(),
             pull_secrets: plane.spec.image_pull_secrets.clone(),
+            agent: plane.spec.agent.clone(),
         }
     }
 }

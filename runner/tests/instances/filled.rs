@@ -153,7 +153,7 @@ async fn dumps_fill_a_database_and_a_damaged_one_fills_none() {
     none.configure();
     none.start(0);
     let why = |status: &culvert_resources::instance::InstanceStatus| {
-        status.problem.as_ref().is_some_and(|why| why.code.contains("manifest"))
+        status.problem.as_ref().is_some_and(|why| why.code == "backup_forged")
     };
     none.until(0, "refusing the manifest", why).await;
     assert!(!none.pod(0).folder("volume/data").exists());

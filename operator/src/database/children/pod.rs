@@ -22,6 +22,8 @@ use crate::database::VOLUME;
 
 /// Name of the container with the engine.
 pub(crate) const ENGINE: &str = "engine";
+/// Name of the volume from which an instance is filled, and what the names of its other volumes begin with.
+pub(in crate::database) const SOURCE: &str = "source";
 /// User and group of every process; the images have no other.
 const USER: i64 = 999;
 
@@ -30,6 +32,17 @@ const USER: i64 = 999;
 pub(in crate::database) struct Extra {
     pub(in crate::database) volumes: Vec<Volume>,
     pub(in crate::database) mounts: Vec<VolumeMount>,
+}
+
+impl Extra {
+    /// Without what the instances are filled from: once they are, it may go, and that restarts nothing.
+    fn lasting(&self) -> Self {
+        let lasts = |name: &str| !name.starts_with(SOURCE);
+        Self {
+            volumes: self.volumes.iter().filter(|volume| lasts(&volume.name)).cloned().collect(),
+            mounts: self.mounts.iter().filter(|mount| lasts(&mount.name)).cloned().collect(),
+        }
+    }
 }
 
 /// All that a template is rendered from. A change of it restarts the instances, so nothing may be in it that a new
@@ -41,18 +54,18 @@ pub(in crate::database) struct Inputs<'a> {
     image: &'a culvert_resources::Image,
     resources: &'a culvert_resources::Resources,
     restarted_at: Option<&'a str>,
-    extra: &'a Extra,
+    extra: Extra,
 }
 
 impl<'a> Inputs<'a> {
-    pub(in crate::database) fn new(parent: &Parent<'a>, extra: &'a Extra) -> Self {
+    pub(in crate::database) fn new(parent: &Parent<'a>, extra: &Extra) -> Self {
         let spec = &parent.database.spec;
         Self {
             engine: &spec.engine,
             image: &spec.image,
             resources: &spec.resources,
             restarted_at: spec.restarted_at.as_deref(),
-            extra,
+            extra: extra.lasting(),
         }
     }
 }
