@@ -62,7 +62,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ),
     ("agent", &["culvert-proto", "culvert-pki", "culvert-tunnel", "culvert-resources"]),
     ("operator", &["culvert-resources", "culvert-engines", "culvert-pki"]),
-    ("runner", &["culvert-resources", "culvert-pki"]),
+    ("runner", &["culvert-resources", "culvert-engines", "culvert-pki"]),
     ("cli", &["culvert-pki"]),
 ];
 
