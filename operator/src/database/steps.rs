@@ -93,9 +93,10 @@ fn outdated(
     }
     let told = told?;
     let current = told.config_digest.as_deref() == Some(made.config.as_str());
-    // A pod that is younger than the change has started with it: another restart would not help.
+    // A pod that is younger than the change has started with it: another restart would not help. The API server tells
+    // whole seconds.
     let changed: Timestamp = made.config_changed.as_ref()?.parse().ok()?;
-    let older = pod.creation_timestamp().is_some_and(|created| created.0 < changed);
+    let older = pod.creation_timestamp().is_some_and(|created| created.0.as_second() < changed.as_second());
     (current && older && !told.pending_restart.is_empty()).then_some("a parameter waits for a restart")
 }
 
@@ -173,7 +174,7 @@ mod tests {
         Made {
             template: "t".to_owned(),
             config: "c".to_owned(),
-            config_changed: Some("2026-11-25T12:00:00Z".to_owned()),
+            config_changed: Some("2026-11-25T12:00:00.7Z".to_owned()),
             passwords: String::new(),
             certificate_ends: None,
             cannot_grow: None,
@@ -198,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_pod_is_restarted_for_a_template_and_for_a_parameter() {
-        let (old, young) = ("2026-11-25T11:00:00Z", "2026-11-25T12:00:01Z");
+        let (old, young) = ("2026-11-25T11:00:00Z", "2026-11-25T12:00:00Z");
         assert_eq!(outdated(&pod("other", old), None, &made()), Some("its template changed"));
         assert_eq!(outdated(&pod("t", old), None, &made()), None);
         assert!(outdated(&pod("t", old), Some(&pending("c")), &made()).is_some());

@@ -96,11 +96,23 @@ fn defaults(extras: &Extras<'_>) -> BTreeMap<String, String> {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-/// A recovery needs settings that are not below those of where the log comes from, whatever is wished for later.
+/// What PostgreSQL 15 to 18 set when nothing is said, of what a recovery depends on.
+fn default_of(name: &str) -> u64 {
+    match name {
+        "max_connections" => 100,
+        "max_worker_processes" => 8,
+        "max_wal_senders" => 10,
+        "max_locks_per_transaction" => 64,
+        _ => 0,
+    }
+}
+
+/// A recovery needs settings that are not below those of where the log comes from, whatever is wished for later. A
+/// default is not spelled out: on the primary, where it is not, it would look like a change that waits for a restart.
 fn raise(settings: &mut BTreeMap<String, String>, least: &[(&'static str, u64)]) {
     for (name, value) in least {
         let set = settings.get(*name).and_then(|text| text.parse::<u64>().ok());
-        if set.is_none_or(|set| set < *value) {
+        if set.unwrap_or_else(|| default_of(name)) < *value {
             settings.insert((*name).to_owned(), value.to_string());
         }
     }
@@ -306,6 +318,14 @@ mod tests {
         assert!(text.contains("max_connections = '300'"), "{text}");
         let text = postgresql(&situation(), &Role::Primary, &extras(&[]));
         assert!(text.contains("max_connections = '100'"), "{text}");
+    }
+
+    /// Else each promotion would be followed by a restart.
+    #[test]
+    fn a_standby_of_a_primary_with_defaults_has_the_settings_of_a_primary() {
+        let least = [("max_worker_processes", 8), ("max_locks_per_transaction", 64)];
+        let text = postgresql(&situation(), &Role::Replica(None), &extras(&least));
+        assert!(!text.contains("max_worker_processes") && !text.contains("max_locks"), "{text}");
     }
 
     #[test]

@@ -116,6 +116,14 @@ async fn rewind(now: &Situation, primary: &Peer) -> Result<(), EngineError> {
     };
     forget(&passfile)?;
     done?;
+    follower(now)
+}
+
+/// Marks what has all of a primary as whole, and as data that follows: it is a standby from now on, and may be promoted
+/// as one, also before its engine was started.
+fn follower(now: &Situation) -> Result<(), EngineError> {
+    let signal = now.folders.data().join("standby.signal");
+    files::write(&signal, b"").map_err(|error| EngineError::file("write standby.signal", error))?;
     whole(now)
 }
 
@@ -163,9 +171,7 @@ async fn fetch(now: &Situation, primary: &Peer) -> Result<(), EngineError> {
         .await;
     forget(&passfile)?;
     done?;
-    let signal = now.folders.data().join("standby.signal");
-    files::write(&signal, b"").map_err(|error| EngineError::file("write standby.signal", error))?;
-    whole(now)
+    follower(now)
 }
 
 fn passfile(
