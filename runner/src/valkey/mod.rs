@@ -134,6 +134,8 @@ impl Engine for Valkey {
         };
         let late = |_| EngineError::Late { what: "become primary".to_owned(), limit: PROMOTION };
         tokio::time::timeout(PROMOTION, promoted).await.map_err(late)??;
+        // What is applied next is the file, which must not make it follow again.
+        self.configure(now, &Role::Primary).await?;
         begin(now, &mut link).await
     }
 
