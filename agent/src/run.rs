@@ -121,7 +121,14 @@ pub async fn run(settings: Settings, timing: Timing, stop: CancellationToken) ->
         let periods = timing.telemetry.clone();
         let origin = format!("https://{}", settings.domain.agents_server_name());
         let origin = origin.parse().map_err(|_| Exit::Config(format!("{origin} is no address")))?;
-        tasks.spawn(telemetry::run(watching.clone(), channels, origin, periods, stop.clone()));
+        tasks.spawn(telemetry::run(
+            watching.clone(),
+            channels,
+            origin,
+            settings.figures.clone(),
+            periods,
+            stop.clone(),
+        ));
         tasks.spawn(open_sealed(kube.clone(), watching, key, timing.sealing.clone(), stop.clone()));
     }
 

@@ -231,3 +231,83 @@ async fn credentials_in_an_object_stay_in_the_cluster() -> anyhow::Result<()> {
     })
     .await
 }
+
+/// Answers every request on a port of this machine as a runner answers `/metrics`, with a number that
+/// grows; a request for another instance than `figures-0` is answered 503.
+async fn runner() -> anyhow::Result<(std::net::SocketAddr, tokio::task::JoinHandle<()>)> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let answering = tokio::spawn(async move {
+        let mut asked = 0;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 2048];
+            let Ok(read) = stream.read(&mut request).await else { continue };
+            let line = String::from_utf8_lossy(request.get(..read).unwrap_or_default()).into_owned();
+            asked += 1;
+            let page = format!(
+                "# TYPE culvert_postgresql_data_bytes gauge\nculvert_postgresql_data_bytes {asked}\n\
+                 culvert_postgresql_deadlocks_total{{kind=\"any\"}} 3\nprocess_threads 9\n"
+            );
+            let answer = if line.contains("/figures-0 ") {
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{page}", page.len())
+            } else {
+                "HTTP/1.1 503 Not here\r\ncontent-length: 0\r\n\r\n".to_owned()
+            };
+            // The agent may have gone; then there is nobody to answer.
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    Ok((address, answering))
+}
+
+#[tokio::test]
+async fn figures_of_instances_arrive_through_the_tunnel() -> anyhow::Result<()> {
+    let (stage, ground) = (Stage::open().await?, ground().await?);
+    install(ground).await?;
+    let space = ground.plane.namespace("figures").await?;
+    let name = space.name();
+    let (runner, answering) = runner().await?;
+    let (cluster, agent) = stage.newcomer("plant", ground).await?;
+    let address = format!("http://{runner}/{{namespace}}/{{database}}/{{pod}}");
+    let site = stage.enrol_as(cluster, agent.flag("--instance-metrics", address)).await?;
+
+    let meta = json!({"name": "figures", "namespace": name});
+    let api = "data.culvert.dev/v1alpha1";
+    let service = json!({"apiVersion": api, "kind": "DataService", "metadata": meta,
+        "spec": {"engine": "postgresql", "version": "17"}});
+    ground.plane.apply(&service.to_string()).await?;
+    let database = json!({"apiVersion": api, "kind": "Database", "metadata": meta, "spec": {
+        "engine": "postgresql", "driver": "postgresql", "version": "17.5",
+        "image": {"engine": "e", "runner": "r"}, "resources": {"cpu": "1", "memory": "1Gi"},
+        "storage": {"size": "1Gi"}, "topology": {"replicas": 2}}});
+    ground.plane.apply(&database.to_string()).await?;
+    let member = |pod: &str| json!({"pod": pod, "ready": true});
+    let members = ["figures-0", "figures-1", "elsewhere.example"].map(member);
+    let status = json!({"status": {"members": members}}).to_string();
+    let patch =
+        ["patch", "database", "figures", "-n", name, "--subresource=status", "--type=merge", "-p", &status];
+    ground.plane.get(&patch).await?;
+
+    let figures = wait::until(Duration::from_secs(60), || async {
+        let told = stage.admin.get("/data-services/figures/metrics?since=10m").await?.ok()?;
+        let samples = told["series"][0]["samples"].as_array().map_or(0, Vec::len);
+        ensure!(samples >= 2, "{told:#}\n{}", site.agent.log());
+        Ok(told)
+    })
+    .await?;
+    let series = &figures["series"][0];
+    ensure!(series["name"] == "culvert_postgresql_data_bytes" && series["unit"] == "bytes", "{figures:#}");
+    ensure!(series["labels"] == json!({"instance": "figures-0"}), "{figures:#}");
+    let (first, second) = (&series["samples"][0]["value"], &series["samples"][1]["value"]);
+    ensure!(first.as_f64() < second.as_f64(), "{figures:#}");
+    let names: Vec<&Value> =
+        figures["series"].as_array().context("series")?.iter().map(|series| &series["name"]).collect();
+    ensure!(names == ["culvert_postgresql_data_bytes", "culvert_postgresql_deadlocks_total"], "{names:?}");
+    // Who does not answer is named, with the cause; who is no instance was never asked.
+    let problems = figures["problems"].as_array().context("problems")?;
+    ensure!(problems.len() == 1 && problems[0]["instance"] == "figures-1", "{figures:#}");
+    ensure!(problems[0]["problem"].as_str().is_some_and(|why| why.contains("503")), "{figures:#}");
+    answering.abort();
+    Ok(())
+}

@@ -61,6 +61,9 @@ pub struct Flags {
     /// Tell the controller of this cluster's data services, and open the credentials it seals for them
     #[arg(long, env = "CULVERT_DATA_SERVICES", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub data_services: bool,
+    /// Where an instance of a database is asked for its figures, where the cluster names pods otherwise
+    #[arg(long, env = "CULVERT_INSTANCE_METRICS", value_name = "URL WITH {pod} {database} {namespace}")]
+    pub instance_metrics: Option<String>,
     /// Where the status is written for `health`
     #[arg(long, env = "CULVERT_STATUS_FILE", value_name = "FILE")]
     pub status_file: Option<PathBuf>,

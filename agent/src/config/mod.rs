@@ -14,6 +14,8 @@ use std::time::Duration;
 use culvert_pki::name::TrustDomain;
 use thiserror::Error;
 
+use crate::telemetry::Addresses;
+
 pub use address::{HostPort, SecretName, StatePlace};
 pub use flags::{Cli, Command, Flags, HealthFlags, LogFormat};
 pub use proxy::{Environment, ProxySettings};
@@ -47,6 +49,8 @@ pub struct Settings {
     pub proxy: Option<ProxySettings>,
     /// Whether data services are watched and their credentials opened.
     pub data_services: bool,
+    /// Where instances of databases are asked for their figures.
+    pub figures: Addresses,
     /// Where the status is written.
     pub status_file: PathBuf,
     /// How long calls may take to end.
@@ -89,6 +93,14 @@ impl Settings {
             faults.push(fault);
             None
         });
+        let figures = match flags.instance_metrics.as_deref().map(str::parse::<Addresses>) {
+            None => Addresses::default(),
+            Some(Ok(addresses)) => addresses,
+            Some(Err(error)) => {
+                faults.push(format!("--instance-metrics (CULVERT_INSTANCE_METRICS): {error}"));
+                Addresses::default()
+            }
+        };
         let (Some(controller), Some(state), Some(domain), true) =
             (controller, state, domain, faults.is_empty())
         else {
@@ -105,6 +117,7 @@ impl Settings {
             kubeconfig: flags.kubeconfig.clone(),
             proxy,
             data_services: flags.data_services,
+            figures,
             status_file,
             grace: Duration::from_secs(flags.grace_seconds),
         })

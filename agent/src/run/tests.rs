@@ -59,6 +59,7 @@ impl Site {
             kubeconfig: Some(api.kubeconfig(folder.path())),
             proxy: None,
             data_services: false,
+            figures: crate::telemetry::Addresses::default(),
             status_file: path("status.json"),
             grace: Duration::from_secs(5),
         };

@@ -122,6 +122,17 @@ impl Shelf {
         Snapshot { objects: inner.objects.values().cloned().collect(), partial: inner.is_partial() }
     }
 
+    /// The objects of one kind.
+    pub(super) fn of_kind(&self, kind: &str) -> Vec<Arc<wire::Object>> {
+        let inner = self.lock();
+        inner
+            .objects
+            .iter()
+            .filter(|(key, _)| key.kind == kind)
+            .map(|(_, object)| Arc::clone(object))
+            .collect()
+    }
+
     /// Whether a full telling would be a partial one now.
     pub(super) fn is_partial(&self) -> bool {
         self.lock().is_partial()

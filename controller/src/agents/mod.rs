@@ -20,6 +20,7 @@
 mod admission;
 mod door;
 mod enrolment;
+mod figures;
 mod metrics;
 mod news;
 mod refusal;

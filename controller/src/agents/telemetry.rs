@@ -8,8 +8,9 @@ use culvert_proto::telemetry::v1::telemetry_server::Telemetry;
 use culvert_tunnel::AgentKey;
 use tonic::{Request, Response, Status};
 
+use super::figures;
 use super::refusal::status;
-use crate::app::{App, Report, Resync, Taken, Untaken};
+use crate::app::{App, Report, Resync, SOURCES_MAX, Taken, Untaken};
 use crate::domain::Cause;
 use crate::domain::observed::{ObjectKey, Observation, Untakable};
 
@@ -47,8 +48,16 @@ impl Telemetry for TelemetryDesk {
         request: Request<wire::SampleRequest>,
     ) -> Result<Response<wire::SampleResponse>, Status> {
         let agent = self.agent()?;
-        let _ = request;
-        let _ = agent;
+        let sources = request.into_inner().sources;
+        if sources.len() > SOURCES_MAX {
+            return Err(self.refuse(agent, &Untaken::TooMany(SOURCES_MAX)));
+        }
+        let (sources, unread) = figures::read(sources);
+        let taken = self.app.sample(agent, sources).await;
+        let full = taken.map_err(|untaken| self.refuse(agent, &untaken))?;
+        if full > 0 || unread > 0 {
+            tracing::debug!(%agent, full, unread, "samples that an agent told were not taken");
+        }
         Ok(Response::new(wire::SampleResponse { wait_ms: 0 }))
     }
 }
@@ -62,8 +71,8 @@ impl TelemetryDesk {
         let source = self.source;
         match untaken {
             Untaken::Nobody => status(Cause::Revoked, "", None),
-            Untaken::Busy | Untaken::TooMuch => {
-                tracing::warn!(%agent, %source, why = %untaken, "a report was not taken");
+            Untaken::Busy | Untaken::TooMuch | Untaken::TooMany(_) | Untaken::TooOften => {
+                tracing::warn!(%agent, %source, why = %untaken, "what an agent told was not taken");
                 status(Cause::RateLimited, &untaken.to_string(), Some(Duration::from_secs(5)))
             }
             Untaken::Failed(error) => {

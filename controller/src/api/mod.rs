@@ -30,6 +30,7 @@ mod diagnosis;
 mod document;
 mod engines;
 mod events;
+mod figures;
 mod info;
 mod join_tokens;
 mod kubeconfig;
@@ -132,6 +133,7 @@ fn data() -> OpenApiRouter<Shared> {
         .routes(routes!(witness::manifest))
         .routes(routes!(witness::events))
         .routes(routes!(witness::logs))
+        .routes(routes!(figures::metrics))
         .routes(routes!(apply::apply))
         .routes(routes!(backup_targets::list, backup_targets::create))
         .routes(routes!(backup_targets::get, backup_targets::change, backup_targets::delete))

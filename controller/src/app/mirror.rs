@@ -83,6 +83,12 @@ pub enum Untaken {
     /// More in one report than is taken.
     #[error("a report holds at most {REPORT_MAX} objects")]
     TooMuch,
+    /// More instances in one telling of samples than are taken.
+    #[error("samples of at most {0} instances are taken at once")]
+    TooMany(usize),
+    /// Samples come more often than they are taken.
+    #[error("samples come too often")]
+    TooOften,
     /// We failed.
     #[error(transparent)]
     Failed(#[from] Error),

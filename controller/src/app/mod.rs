@@ -40,6 +40,7 @@ mod engines;
 mod enrolment;
 mod error;
 mod feed;
+mod figures;
 mod gateway;
 mod in_cluster;
 mod info;
@@ -88,6 +89,7 @@ pub use engines::DataPlaneView;
 pub use enrolment::{AgentCertificate, Enrolled, Redeem, TurnedAway};
 pub use error::Error;
 pub use feed::{Change, Feed, News, Since};
+pub use figures::{Figures, SOURCES_MAX, Series, Source, SourceProblem};
 pub use gateway::Target;
 pub use info::Info;
 pub use join_tokens::{IssuedJoinToken, NewJoinToken};
@@ -125,6 +127,7 @@ struct Inner {
     callers: callers::CallerCache,
     targets: gateway::TargetCache,
     tellers: mirror::Tellers,
+    figures: figures::AllFigures,
     placing: watch::Sender<u64>,
     sign_ins: throttle::Throttle,
     enrolments: throttle::Throttle,
@@ -154,6 +157,7 @@ impl App {
             callers: callers::CallerCache::default(),
             targets: gateway::TargetCache::default(),
             tellers: mirror::Tellers::default(),
+            figures: figures::AllFigures::default(),
             placing: watch::Sender::new(0),
             // A person mistypes a code a few times; a machine that guesses at 60
             // bits gets nowhere at this rate.

@@ -28,6 +28,7 @@ pub mod cluster;
 pub mod data_service;
 pub mod diagnosis;
 pub mod difference;
+pub mod figures;
 pub mod id;
 pub mod join_token;
 pub mod name;

@@ -13,6 +13,7 @@ mod bootstrap;
 mod data_services;
 mod enrolment;
 mod events;
+mod figures;
 mod fixture;
 mod gateway;
 mod mirror;

@@ -87,7 +87,7 @@ pub(crate) async fn enrol(house: &House, admin: &Client<'_>, name: &str) -> Agen
     let enrolled = house.app.redeem(asked).await.unwrap();
     let chain: Vec<_> = enrolled.certificate.chain.into_iter().map(CertificateDer::from).collect();
     let peer = verify_peer(&chain, house.app.roots(), house.app.domain(), house.hands.now()).unwrap();
-    let org = house.caller().await.org();
+    let org = peer.org.unwrap().into();
     Agent { key: App::agent_key(org, enrolled.agent), serial: peer.serial.to_string() }
 }
 

@@ -20,6 +20,7 @@ pub use change::DataServiceChange;
 pub use create::{DataServicePlan, NewDataService};
 pub use delete::Deletion;
 pub use look::DataServiceFilter;
+pub(super) use look::only;
 pub use witness::{Happened, Happenings, Log, LogQuery, TAIL_MAX};
 
 use serde::{Deserialize, Serialize};

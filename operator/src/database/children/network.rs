@@ -15,7 +15,11 @@ use super::Parent;
 /// Label that Kubernetes puts on every namespace.
 const NAMESPACE: &str = "kubernetes.io/metadata.name";
 
-/// `operator` is the namespace of the operator, which asks each runner how it is.
+/// Label of the agent's pods, which tell the control plane what instances measure.
+const AGENT: (&str, &str) = ("app.kubernetes.io/name", "culvert-agent");
+
+/// `operator` is the namespace of the operator, which asks each runner how it is. The agent may live in any
+/// namespace: what a runner tells is no secret, and it takes no orders.
 pub(in crate::database) fn policy(parent: &Parent<'_>, operator: &str) -> NetworkPolicy {
     let own = selecting([(meta::SERVICE.to_owned(), parent.name.to_owned())]);
     let members = NetworkPolicyPeer { pod_selector: Some(own), ..NetworkPolicyPeer::default() };
@@ -23,10 +27,16 @@ pub(in crate::database) fn policy(parent: &Parent<'_>, operator: &str) -> Networ
         namespace_selector: Some(selecting([(NAMESPACE.to_owned(), operator.to_owned())])),
         ..NetworkPolicyPeer::default()
     };
+    let agents = NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector::default()),
+        pod_selector: Some(selecting([(AGENT.0.to_owned(), AGENT.1.to_owned())])),
+        ..NetworkPolicyPeer::default()
+    };
     let mut clients = peers(&parent.database.spec.network.allow);
     // Instances follow each other, and Jobs back them up.
     clients.push(members.clone());
-    let ingress = vec![rule(clients, parent.engine.port), rule(vec![members, operators], RUNNER_PORT)];
+    let ingress =
+        vec![rule(clients, parent.engine.port), rule(vec![members, operators, agents], RUNNER_PORT)];
     NetworkPolicy {
         metadata: parent.owned(parent.names().own()),
         spec: Some(NetworkPolicySpec {
@@ -116,11 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_operator_and_members_ask_the_runner() {
+    fn only_the_operator_agents_and_members_ask_the_runner() {
         let database = database(|_| {});
         let ingress = policy(&parent(&database), "culvert").spec.unwrap().ingress.unwrap();
         let from = ingress[1].from.as_ref().unwrap();
-        assert_eq!(from.len(), 2);
+        assert_eq!(from.len(), 3);
         assert!(from.iter().all(|peer| peer.pod_selector.is_some() || peer.namespace_selector.is_some()));
     }
 }
