@@ -8,7 +8,6 @@ use prometheus_client::registry::{Registry, Unit};
 
 /// A controller, as label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[allow(dead_code, reason = "the controllers of backups come later than the frame")]
 pub(crate) enum Controller {
     /// Of data planes.
     DataPlane,
