@@ -3,10 +3,12 @@
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 
 use super::data_service::NOUN as SERVICE;
-use super::follow::{Waiting, start};
+use super::follow::PERIOD;
 use super::view::{Extent, Kind, Noun, column, plain, text_at, wide};
+use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::invocation::Invocation;
 use crate::output::Tree;
@@ -18,6 +20,7 @@ const NOUN: Noun = Noun {
     columns: &[
         column("NAME", "name", Kind::Text),
         column("DATA SERVICE", "spec.service", Kind::Text),
+        column("CLUSTER", "cluster", Kind::Text),
         column("TARGET", "spec.target", Kind::Text),
         column("CRON", "spec.cron", Kind::Text),
         column("LAST SUCCESS", "status.lastSuccess", Kind::Time),
@@ -33,10 +36,15 @@ const NOUN: Noun = Noun {
         wide("WOULD DELETE", "status.wouldDelete", Kind::Text),
         wide("VERIFY EVERY", "spec.verifyEvery", Kind::Text),
         wide("WHY", "status.why.message", Kind::Text),
+        wide("NAMESPACE", "namespace", Kind::Text),
+        wide("SEEN", "observed_at", Kind::Time),
         wide("ID", "id", Kind::Text),
     ],
     first: "culvert backup-schedule create DATA-SERVICE --cron '0 3 * * *'",
 };
+
+/// How long the operator has to begin a backup when nothing else is said.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Backup schedules: when backups are made, and how long they are kept
 #[derive(Subcommand)]
@@ -101,8 +109,6 @@ pub(crate) struct Create {
     name: Option<String>,
     #[command(flatten)]
     flags: Flags,
-    #[command(flatten)]
-    waiting: Waiting,
 }
 
 /// List the schedules
@@ -145,8 +151,6 @@ pub(crate) struct Update {
     suspended: Option<String>,
     #[command(flatten)]
     flags: Flags,
-    #[command(flatten)]
-    waiting: Waiting,
 }
 
 /// Make one of its backups now
@@ -157,8 +161,9 @@ pub(crate) struct Update {
 pub(crate) struct Run {
     /// Name or id of the schedule
     schedule: String,
-    #[command(flatten)]
-    waiting: Waiting,
+    /// Return as soon as the cluster was asked
+    #[arg(long)]
+    no_wait: bool,
 }
 
 /// Delete a schedule; the backups that it made stay
@@ -169,8 +174,6 @@ pub(crate) struct Run {
 pub(crate) struct Delete {
     /// Name or id of the schedule
     schedule: String,
-    #[command(flatten)]
-    waiting: Waiting,
 }
 
 pub(crate) async fn run(run: &Invocation, command: BackupSchedule) -> Result<(), Failure> {
@@ -218,7 +221,7 @@ impl Flags {
 }
 
 async fn create(run: &Invocation, args: Create) -> Result<(), Failure> {
-    let client = run.waiting_client().await?;
+    let client = run.client().await?;
     let service = SERVICE.find(&client, &args.data_service).await?;
     let mut spec = args.flags.spec();
     spec.insert("cron".to_owned(), args.cron.into());
@@ -230,7 +233,7 @@ async fn create(run: &Invocation, args: Create) -> Result<(), Failure> {
         body.insert("name".to_owned(), name.into());
     }
     let ask = client.ask(Method::POST, &["backup-schedules"]).json(&body)?;
-    start(run, ask, &args.waiting).await.map(drop)
+    NOUN.one(run, &client.send(ask).await?.tree()?)
 }
 
 async fn update(run: &Invocation, args: Update) -> Result<(), Failure> {
@@ -244,27 +247,55 @@ async fn update(run: &Invocation, args: Update) -> Result<(), Failure> {
     if spec.is_empty() {
         return Err(Failure::new(Exit::Usage, "nothing to change was given"));
     }
-    let client = run.waiting_client().await?;
+    let client = run.client().await?;
     let schedule = NOUN.find(&client, &args.schedule).await?;
     let ask = client.ask(Method::PATCH, &["backup-schedules", text_at(&schedule, "id")]);
-    start(run, ask.json(&json!({ "spec": spec }))?, &args.waiting).await.map(drop)
+    NOUN.one(run, &client.send(ask.json(&json!({ "spec": spec }))?).await?.tree()?)
 }
 
 async fn now(run: &Invocation, args: &Run) -> Result<(), Failure> {
     let client = run.waiting_client().await?;
     let schedule = NOUN.find(&client, &args.schedule).await?;
-    let ask = client.ask(Method::POST, &["backup-schedules", text_at(&schedule, "id"), "run"]);
-    start(run, ask, &args.waiting).await.map(drop)
+    let id = text_at(&schedule, "id");
+    let ask = client.ask(Method::POST, &["backup-schedules", id, "run"]);
+    let asked = client.send(ask).await?.tree()?;
+    let list = format!("culvert backup list --data-service {}", text_at(&asked, "spec.service"));
+    if args.no_wait {
+        run.out.note(&format!("asked; see its backup with: {list}"));
+        return Ok(());
+    }
+    begun(run, &client, id, text_at(&asked, "run_asked"), &list).await?;
+    run.out.note(&format!("its backup is being made; see it with: {list}"));
+    Ok(())
+}
+
+/// Waits until the operator has made the backup's object.
+async fn begun(run: &Invocation, client: &Client, id: &str, asked: &str, list: &str) -> Result<(), Failure> {
+    let end = Instant::now() + run.globals.timeout.unwrap_or(PATIENCE);
+    loop {
+        let schedule = NOUN.find(client, id).await?;
+        if text_at(&schedule, "status.asked") == asked {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            let failure = Failure::new(Exit::TimedOut, "the cluster was asked, and has begun no backup yet");
+            let why = text_at(&schedule, "status.why.message");
+            let failure = if why.is_empty() { failure } else { failure.because(why) };
+            return Err(failure.next(list));
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
 }
 
 async fn delete(run: &Invocation, args: &Delete) -> Result<(), Failure> {
-    let client = run.waiting_client().await?;
+    let client = run.client().await?;
     let schedule = NOUN.find(&client, &args.schedule).await?;
     let (name, kept) = (text_at(&schedule, "name"), kept(&schedule));
     let question = format!("{name} makes no more backups of {}. {kept}", text_at(&schedule, "spec.service"));
     run.confirm_name(&question, name).await?;
-    let ask = client.ask(Method::DELETE, &["backup-schedules", text_at(&schedule, "id")]);
-    start(run, ask, &args.waiting).await.map(drop)
+    client.send(client.ask(Method::DELETE, &["backup-schedules", text_at(&schedule, "id")])).await?;
+    run.out.note(&format!("deleted {name}"));
+    Ok(())
 }
 
 fn kept(schedule: &Tree) -> String {

@@ -17,7 +17,7 @@ use crate::invocation::{Invocation, interrupted};
 use crate::output::Tree;
 
 /// Between two looks.
-const PERIOD: Duration = Duration::from_millis(700);
+pub(crate) const PERIOD: Duration = Duration::from_millis(700);
 /// Failures to reach the controller in a row that are borne, about a minute.
 const PATIENCE: u32 = 60;
 
@@ -38,7 +38,10 @@ pub(crate) async fn start(
     let client = run.waiting_client().await?;
     let answer = client.send(ask).await?.tree()?;
     let Some(operation) = answer.get("operation").filter(|operation| **operation != Tree::Null) else {
-        run.out.note("nothing to do: it is as asked already");
+        run.out.note(match answer.get("operation") {
+            Some(_) => "nothing to do: it is as asked already",
+            None => "taken; the clusters do it as they are reached",
+        });
         return Ok(answer);
     };
     let id = text_at(operation, "id").to_owned();

@@ -244,6 +244,7 @@ named_by_path! {
     crate::domain::ProjectRef, "project";
     crate::domain::TemplateRef, "template";
     crate::domain::BackupTargetRef, "backup target";
+    crate::domain::BackupScheduleRef, "backup schedule";
     crate::domain::DataServiceRef, "data service";
     crate::domain::OperationId, "operation";
     super::engines::EngineName, "engine";

@@ -21,6 +21,7 @@ mod agents;
 mod api_tokens;
 mod apply;
 mod ask;
+mod backup_schedules;
 mod backup_targets;
 mod certificates;
 mod clusters;
@@ -139,6 +140,9 @@ fn data() -> OpenApiRouter<Shared> {
         .routes(routes!(backup_targets::get, backup_targets::change, backup_targets::delete))
         .routes(routes!(backup_targets::credentials))
         .routes(routes!(backup_targets::check))
+        .routes(routes!(backup_schedules::list, backup_schedules::create))
+        .routes(routes!(backup_schedules::get, backup_schedules::change, backup_schedules::delete))
+        .routes(routes!(backup_schedules::run))
         .routes(routes!(operations::list))
         .routes(routes!(operations::get))
         .routes(routes!(operations::cancel))

@@ -107,7 +107,8 @@ impl App {
                 false => AppliedResult::Created(Box::new(self.create_data_service(caller, new, None).await?)),
             });
         };
-        if spec::read(&new.spec).map_err(Error::Invalid)? == known.spec {
+        if spec::read::<culvert_resources::DataServiceSpec>(&new.spec).map_err(Error::Invalid)? == known.spec
+        {
             return Ok(AppliedResult::Unchanged);
         }
         let change = DataServiceChange {
@@ -166,7 +167,7 @@ fn read_one(object: &Value) -> Result<Wanted, Vec<Fault>> {
     let spec = object.get("spec").cloned().unwrap_or_default();
     match (name, namespace, faults.is_empty()) {
         (Ok(name), Ok(namespace), true) => {
-            spec::read(&spec)?;
+            spec::read::<culvert_resources::DataServiceSpec>(&spec)?;
             Ok(Wanted { name, namespace, spec })
         }
         (name, namespace, _) => {

@@ -20,9 +20,10 @@ use super::feed::News;
 use super::{App, Error};
 use crate::domain::observed::{
     Mirror, OBJECTS_BYTES_MAX, OBJECTS_MAX, ObjectKey, Observation, ObservedObject, REPORT_MAX, Untakable,
+    object_id,
 };
 use crate::domain::{AgentId, Caller, ClusterId, OrgId, Time};
-use crate::store::{ObservedFilter, Seen, Written};
+use crate::store::{ObservedFilter, OrgTx, Seen, Written};
 
 /// Reports an agent may send at once, and how many more in each second after that.
 const BURST: f64 = 100.0;
@@ -283,6 +284,26 @@ impl App {
         tx.commit().await?;
         self.publish_data_services(caller, &services).await;
         Ok(noted)
+    }
+
+    /// Keeps what a cluster's API server answered of an object as if the agent had told it, so that
+    /// whoever asks next sees what was done. What the agent tells later replaces it.
+    pub(super) async fn keep_answer(
+        &self,
+        tx: &OrgTx,
+        cluster: ClusterId,
+        told: Observation,
+    ) -> Result<ObservedObject, Error> {
+        let (id, now) = (object_id(cluster, told.uid), self.now());
+        tx.put_observed(cluster, &Written::of(told.clone())?, now).await?;
+        Ok(ObservedObject { id, cluster, told, observed_at: now })
+    }
+
+    /// Tells those who watch of an object that the control plane itself changed.
+    pub(super) fn tell_answer(&self, org: OrgId, object: &ObservedObject, gone: bool) {
+        let told = &object.told;
+        let noted = Noted { key: told.key.clone(), record: told.record.clone(), gone };
+        self.tell(org, object.cluster, vec![noted]);
     }
 
     /// Tells those who watch, after the commit.

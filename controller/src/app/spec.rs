@@ -4,6 +4,8 @@
 //! a field that was mistyped would otherwise be dropped without a word.
 
 use culvert_resources::DataServiceSpec;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::domain::Fault;
@@ -13,14 +15,14 @@ use crate::domain::template::merge;
 const DEPTH_MAX: usize = 16;
 
 /// The spec that `value` holds, or what is wrong with it.
-pub(super) fn read(value: &Value) -> Result<DataServiceSpec, Vec<Fault>> {
+pub(super) fn read<T: DeserializeOwned + Serialize>(value: &Value) -> Result<T, Vec<Fault>> {
     if !value.is_object() {
         return Err(vec![Fault::new("spec", "invalid", "must be an object")]);
     }
     if depth(value) > DEPTH_MAX {
         return Err(vec![Fault::new("spec", "too_deep", "is nested too deeply")]);
     }
-    let spec: DataServiceSpec = serde_json::from_value(value.clone()).map_err(|error| vec![fault(&error)])?;
+    let spec: T = serde_json::from_value(value.clone()).map_err(|error| vec![fault(&error)])?;
     let known = serde_json::to_value(&spec).unwrap_or_default();
     let mut unknown = Vec::new();
     strangers("spec", value, &known, &mut unknown);
@@ -94,16 +96,22 @@ mod tests {
     fn a_mistyped_field_is_named() {
         let spec = json!({"engine": "postgresql", "version": "17", "storage": {"sizee": "1Gi"}, "tls": {},
             "parameters": {}, "backup": null, "network": {"allow": [{"pod": {"matchLabels": {"a": "b"}}}]}});
-        let faults = read(&spec).unwrap_err();
+        let faults = read::<DataServiceSpec>(&spec).unwrap_err();
         let fields: Vec<_> = faults.iter().map(|f| f.field.as_str()).collect();
         assert_eq!(fields, ["spec.network.allow[0].pod", "spec.storage.sizee"]);
     }
 
     #[test]
     fn a_missing_field_is_named() {
-        assert_eq!(read(&json!({"engine": "postgresql"})).unwrap_err()[0].field, "spec.version");
-        assert_eq!(read(&json!("x")).unwrap_err()[0].code, "invalid");
-        assert_eq!(read(&json!({"engine": "a", "version": 17})).unwrap_err()[0].field, "spec");
+        assert_eq!(
+            read::<DataServiceSpec>(&json!({"engine": "postgresql"})).unwrap_err()[0].field,
+            "spec.version"
+        );
+        assert_eq!(read::<DataServiceSpec>(&json!("x")).unwrap_err()[0].code, "invalid");
+        assert_eq!(
+            read::<DataServiceSpec>(&json!({"engine": "a", "version": 17})).unwrap_err()[0].field,
+            "spec"
+        );
     }
 
     #[test]
@@ -119,14 +127,14 @@ mod tests {
         for _ in 0..40 {
             deep = json!({"a": deep});
         }
-        assert_eq!(read(&deep).unwrap_err()[0].code, "too_deep");
+        assert_eq!(read::<DataServiceSpec>(&deep).unwrap_err()[0].code, "too_deep");
     }
 
     proptest! {
         #[test]
         fn parameters_are_taken_as_they_are(name in "[a-z_]{1,30}", value in "\\PC{1,40}") {
             let spec = json!({"engine": "postgresql", "version": "17", "parameters": {name.clone(): value.clone()}});
-            let read = read(&spec).unwrap();
+            let read = read::<DataServiceSpec>(&spec).unwrap();
             prop_assert_eq!(read.parameters.get(&name), Some(&value));
         }
     }

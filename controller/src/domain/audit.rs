@@ -64,6 +64,14 @@ pub enum Act {
     BackupTargetChecked,
     /// A backup target was asked to be deleted.
     BackupTargetDeleted,
+    /// A backup schedule was made.
+    BackupScheduleCreated,
+    /// A backup schedule was changed.
+    BackupScheduleChanged,
+    /// A backup schedule was asked for a backup now.
+    BackupScheduleRun,
+    /// A backup schedule was deleted.
+    BackupScheduleDeleted,
     /// A data service was asked for.
     DataServiceCreated,
     /// A data service's spec was changed.
@@ -118,6 +126,10 @@ impl Act {
             Self::BackupTargetCredentialsChanged => "backup_target.credentials_changed",
             Self::BackupTargetChecked => "backup_target.checked",
             Self::BackupTargetDeleted => "backup_target.deleted",
+            Self::BackupScheduleCreated => "backup_schedule.created",
+            Self::BackupScheduleChanged => "backup_schedule.changed",
+            Self::BackupScheduleRun => "backup_schedule.run",
+            Self::BackupScheduleDeleted => "backup_schedule.deleted",
             Self::DataServiceCreated => "data_service.created",
             Self::DataServiceChanged => "data_service.changed",
             Self::DataServiceDeleted => "data_service.deleted",

@@ -38,6 +38,7 @@ pub mod organisation;
 pub mod page;
 pub mod project;
 pub mod quota;
+pub mod schedule;
 pub mod session;
 pub mod template;
 
@@ -57,7 +58,8 @@ pub use id::{
 };
 pub use join_token::{JoinToken, JoinTokenState};
 pub use name::{
-    ClusterName, Fault, Labels, Name, Namespace, ProjectName, ServiceName, TargetName, TemplateName,
+    ClusterName, Fault, Labels, Name, Namespace, ProjectName, ScheduleName, ServiceName, TargetName,
+    TemplateName,
 };
 pub use observed::{ObjectKey, ObjectKind, ObservedObject};
 pub use operation::{Failure, Operation, OperationKind, OperationState, Subject, SubjectKind};
@@ -65,6 +67,7 @@ pub use organisation::{Organisation, Role, User};
 pub use page::{Cursor, Page, PageSize};
 pub use project::{Project, ProjectRef};
 pub use quota::{Claim, Quota};
+pub use schedule::BackupScheduleRef;
 pub use session::{Session, SignInCode};
 pub use template::{Template, TemplateRef};
 

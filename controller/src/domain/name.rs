@@ -143,6 +143,18 @@ fn is_target_name(text: &str) -> bool {
     text.len() <= 40 && is_dns_label(text)
 }
 
+/// The name of a backup schedule, which is that of its object: at most 40 bytes, as the names of its
+/// backups begin with it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ScheduleName(String);
+
+text_type!(
+    ScheduleName,
+    is_target_name,
+    "must be 1 to 40 lower-case letters, digits and dashes, and begin and end with a letter or digit"
+);
+
 /// The name of a data service, which is that of its objects: at most 40 bytes, so that what is
 /// made from it fits, and beginning with a letter.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

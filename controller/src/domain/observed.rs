@@ -268,6 +268,45 @@ pub struct ObservedObject {
     pub observed_at: Time,
 }
 
+/// Where in a list of observed objects, those made last first, an object stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// When the object was made.
+    pub made_at: Time,
+    /// See [`object_id`].
+    pub id: Uuid,
+}
+
+impl Position {
+    /// Where this object stands.
+    #[must_use]
+    pub fn of(object: &ObservedObject) -> Self {
+        Self { made_at: object.told.made_at, id: object.id }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.made_at.unix_timestamp_nanos() / 1_000_000, self.id)
+    }
+}
+
+/// A text that is no position.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("no position of a list")]
+pub struct NoPosition;
+
+impl std::str::FromStr for Position {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        let (ms, id) = text.split_once('.').ok_or(NoPosition)?;
+        let ms: i64 = ms.parse().map_err(|_| NoPosition)?;
+        let made_at = Time::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).map_err(|_| NoPosition)?;
+        Ok(Self { made_at, id: Uuid::try_parse(id).map_err(|_| NoPosition)? })
+    }
+}
+
 /// How much is known of a cluster's objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mirror {
@@ -331,6 +370,16 @@ mod tests {
         assert_eq!(ObjectKey::parse("Secret", "data", "nightly"), Err(Untakable::Kind));
         for kind in ObjectKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
+        }
+    }
+
+    #[test]
+    fn a_position_is_read_as_it_is_written() {
+        let made_at = time::macros::datetime!(2026-03-01 10:00:00.123 UTC);
+        let position = Position { made_at, id: Uuid::from_u128(7) };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for bad in ["", "1", "x.1", "9223372036854775807.00000000-0000-0000-0000-000000000007"] {
+            assert_eq!(bad.parse::<Position>(), Err(NoPosition), "{bad}");
         }
     }
 

@@ -73,6 +73,7 @@ struct Things {
     project: String,
     template: String,
     backup_target: String,
+    backup_schedule: String,
     data_service: String,
     deleted_data_service: String,
     operation: String,
@@ -133,6 +134,10 @@ async fn things(house: &House, admin: &Client<'_>, name: &str, source: IpAddr) -
     let (data_service, operation) = data_service(house, admin, name, &format!("live-{name}"), false).await;
     let over = format!("over-{name}");
     let (deleted_data_service, failed_operation) = self::data_service(house, admin, name, &over, true).await;
+    let observed = crate::backup_schedules::observation("data-default", name, "elsewhere");
+    let key = culvert_tunnel::AgentKey { org: house.caller().await.org().uuid(), agent: agent.uuid() };
+    house.app.observe(key, crate::mirror::deltas(vec![observed])).await.unwrap();
+    let backup_schedule = name.to_owned();
     let code = house.app.create_sign_in_code_locally(None).await.unwrap();
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
     Things {
@@ -145,6 +150,7 @@ async fn things(house: &House, admin: &Client<'_>, name: &str, source: IpAddr) -
         project: text(&project),
         template: text(&template),
         backup_target: text(&target),
+        backup_schedule,
         data_service,
         deleted_data_service,
         operation,
@@ -165,6 +171,7 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
         .replace("{template}", &things.template)
         .replace("{engine}", "postgresql")
         .replace("{backup_target}", &things.backup_target)
+        .replace("{backup_schedule}", &things.backup_schedule)
         .replace("{data_service}", service)
         .replace("{operation}", operation)
         .replace("{agent}", &things.agent)
@@ -194,6 +201,12 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
             Some(json!({"credentials": {"access-key-id": "a", "secret-access-key": "b"}}))
         }
         ("POST", "/backup-targets/{backup_target}/check") => None,
+        ("POST", "/backup-schedules") => {
+            let spec = json!({"cron": "0 3 * * *", "target": name});
+            Some(json!({"data_service": things.data_service, "spec": spec}))
+        }
+        ("PATCH", "/backup-schedules/{backup_schedule}") => Some(json!({"spec": {"suspended": true}})),
+        ("POST", "/backup-schedules/{backup_schedule}/run") => None,
         ("POST", "/data-services" | "/data-services/plan") => {
             let spec = json!({"engine": "postgresql", "version": "17"});
             Some(json!({"name": format!("new-{name}"), "cluster": things.cluster, "spec": spec}))

@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod backup_schedules;
 mod backup_targets;
 mod bootstrap;
 mod data_services;

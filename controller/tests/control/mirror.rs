@@ -12,20 +12,20 @@ use crate::fixture::{Client, House, On};
 use crate::presence::enrol;
 
 /// A cluster with an agent.
-struct Site {
-    key: AgentKey,
-    caller: Caller,
-    cluster: ClusterId,
+pub(crate) struct Site {
+    pub(crate) key: AgentKey,
+    pub(crate) caller: Caller,
+    pub(crate) cluster: ClusterId,
 }
 
 impl Site {
-    async fn new(house: &House, admin: &Client<'_>, name: &str) -> Self {
+    pub(crate) async fn new(house: &House, admin: &Client<'_>, name: &str) -> Self {
         let key = enrol(house, admin, name).await.key;
         let id = admin.get(&format!("/clusters/{name}")).await.ok(200)["id"].as_str().unwrap().to_owned();
         Self { key, caller: house.caller().await, cluster: id.parse().unwrap() }
     }
 
-    async fn tell(&self, house: &House, report: Report) -> Taken {
+    pub(crate) async fn tell(&self, house: &House, report: Report) -> Taken {
         house.app.observe(self.key, report).await.unwrap()
     }
 
@@ -54,7 +54,7 @@ fn backup(name: &str, phase: &str) -> Observation {
     Observation::parse(key, &uid.to_string(), 1, object.to_string().as_bytes(), false).unwrap()
 }
 
-fn deltas(objects: Vec<Observation>) -> Report {
+pub(crate) fn deltas(objects: Vec<Observation>) -> Report {
     Report { objects, ..Report::default() }
 }
 

@@ -205,7 +205,7 @@ fn patched(service: &DataService, change: &DataServiceChange) -> Result<DataServ
     if change.revision.is_some_and(|revision| revision != service.revision) {
         return Err(revision_conflict(service, change.revision, wanted));
     }
-    let spec = spec::read(&wanted).map_err(Error::Invalid)?;
+    let spec: DataServiceSpec = spec::read(&wanted).map_err(Error::Invalid)?;
     if spec.engine != service.spec.engine {
         return Err(Error::invalid(
             "spec.engine",
