@@ -130,7 +130,8 @@ const fn refusal(code: &'static str, what: &'static str, next: &'static str, rem
     Refusal { code, what, next, remedy }
 }
 
-const NEW_TOKEN: &str = "make a new one with `culvert cluster token NAME` and install the agent with it";
+const NEW_TOKEN: &str =
+    "make a new one with `culvert cluster token create NAME` and install the agent with it";
 const UNKNOWN: Refusal = refusal(
     "refused",
     "the controller refused this agent",
@@ -178,7 +179,7 @@ const REFUSALS: &[Refusal] = &[
     refusal(
         "revoked",
         "this agent's identity was revoked",
-        "if the cluster is to come back, make a join token with `culvert cluster token NAME` and install with it",
+        "if the cluster is to come back, make a join token with `culvert cluster token create NAME` and install with it",
         Remedy::GiveUp,
     ),
     refusal(
