@@ -353,8 +353,11 @@ async fn a_job_that_was_killed_or_cancelled_leaves_no_half_backup() -> anyhow::R
     place.make_backup("two").await?;
     let mut job = place.start(&place.backup_job(Some("two"), Method::Physical)?, &[])?;
     place.uploading().await?;
+    // Held, so that it cannot come to its end before it is told.
+    job.signal(Signal::Stop)?;
     let annotate = ["annotate", "backup", "two", "-n", place.namespace.name(), "data.culvert.dev/cancel=now"];
     place.cluster.get(&annotate).await?;
+    job.signal(Signal::Cont)?;
     let status = job.ended(LIMIT).await.with_context(|| job.output())?;
     ensure!(status.code() == Some(EXIT_PERMANENT), "{status}: {}", job.output());
     ensure!(place.status("backup", "two").await?["failure"]["code"] == "cancelled");

@@ -424,7 +424,7 @@ fn the_operator_reads_secrets_by_name_only_and_has_no_wildcard() {
                 assert!(!verbs.contains(&forbidden), "{}: {text}", values.display());
             }
             if list(&rule["resources"]).iter().any(|resource| resource == "secrets") {
-                assert_eq!(verbs, ["get", "create", "patch"]);
+                assert_eq!(verbs, ["get", "create", "patch", "delete"]);
             }
         }
     }

@@ -4,7 +4,7 @@
 //! somebody made with kubectl alone gets a record too, which follows the object: it is not
 //! managed until somebody changes it here.
 
-use culvert_resources::DataServiceSpec;
+use culvert_resources::{DataServiceSpec, meta};
 use serde_json::Value;
 
 use crate::app::{App, Error};
@@ -88,6 +88,12 @@ async fn adopt(
     let leaving = told.object.pointer("/metadata/deletionTimestamp").is_some_and(|at| !at.is_null());
     let readable = spec_of(&seen.spec);
     let (false, Some((spec, claim))) = (leaving, readable) else { return Ok(None) };
+    // News of what was deleted here meanwhile is late, and no wish for it to come back.
+    if let Some(id) = record_of(&told.object)
+        && tx.data_service(id).await?.is_some()
+    {
+        return Ok(None);
+    }
     let Some(project) = tx.default_project().await? else { return Ok(None) };
     let at = seen.at;
     let service = DataService {
@@ -108,6 +114,11 @@ async fn adopt(
     };
     tx.add_data_service(&service, claim).await?;
     Ok(Some(service.id))
+}
+
+/// The record that an object says it is of.
+fn record_of(object: &Value) -> Option<DataServiceId> {
+    object.get("metadata")?.get("labels")?.get(meta::RECORD)?.as_str()?.parse().ok()
 }
 
 /// What an unmanaged record wants is what is there.
