@@ -246,6 +246,8 @@ named_by_path! {
     crate::domain::BackupTargetRef, "backup target";
     crate::domain::BackupScheduleRef, "backup schedule";
     crate::domain::DataServiceRef, "data service";
+    crate::domain::BackupRef, "backup";
+    crate::domain::RestoreRef, "restore";
     crate::domain::OperationId, "operation";
     super::engines::EngineName, "engine";
 }

@@ -23,6 +23,7 @@ mod apply;
 mod ask;
 mod backup_schedules;
 mod backup_targets;
+mod backups;
 mod certificates;
 mod clusters;
 mod cookie;
@@ -39,6 +40,7 @@ mod me;
 mod operations;
 mod outermost;
 mod projects;
+mod restores;
 mod sessions;
 mod status;
 mod templates;
@@ -143,6 +145,10 @@ fn data() -> OpenApiRouter<Shared> {
         .routes(routes!(backup_schedules::list, backup_schedules::create))
         .routes(routes!(backup_schedules::get, backup_schedules::change, backup_schedules::delete))
         .routes(routes!(backup_schedules::run))
+        .routes(routes!(backups::list, backups::create))
+        .routes(routes!(backups::get, backups::delete))
+        .routes(routes!(restores::list, restores::create))
+        .routes(routes!(restores::get))
         .routes(routes!(operations::list))
         .routes(routes!(operations::get))
         .routes(routes!(operations::cancel))

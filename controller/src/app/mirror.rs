@@ -280,9 +280,13 @@ impl App {
             tx.note_mirror(cluster, mirror).await?;
         }
         let told = changed.iter().map(Written::told);
-        let services = self.data_services_told(&tx, cluster, told, gone).await?;
+        let services = self.data_services_told(&tx, cluster, told.clone(), gone).await?;
+        let works = self.works_told(&tx, cluster, told).await?;
         tx.commit().await?;
         self.publish_data_services(caller, &services).await;
+        if works {
+            self.wake();
+        }
         Ok(noted)
     }
 

@@ -64,6 +64,7 @@ mod sweep;
 mod templates;
 mod throttle;
 mod views;
+mod work;
 
 use std::sync::Arc;
 
@@ -107,6 +108,7 @@ pub use secret::Secret;
 pub use sessions::{IssuedCode, SignedIn};
 pub use templates::TemplateContent;
 pub use views::{AgentView, ClusterView};
+pub use work::{NewBackup, NewRestore, RestoreFrom, WorkBegun, WorkFilter, WorkView};
 
 /// The control plane. Clones are handles on the same one.
 #[derive(Clone)]

@@ -62,13 +62,9 @@ impl App {
             let reason = format!("the operation has {} already", operation.state.as_str());
             return Err(Error::refused("operation_over", reason, "look at it: culvert operation get"));
         }
-        if operation.kind == OperationKind::Delete && operation.has_done("send") {
+        if let Some(next) = no_way_back(operation.kind).filter(|_| operation.has_done("send")) {
             let reason = "the cluster was asked to delete it, and that cannot be taken back";
-            return Err(Error::refused(
-                "too_late",
-                reason,
-                "wait for its end, then undelete the data service",
-            ));
+            return Err(Error::refused("too_late", reason, next));
         }
         tx.seize_operation(&mut operation).await?;
         tx.audit(Act::OperationCancelled, id, operation.kind.as_str(), now).await?;
@@ -119,8 +115,13 @@ impl App {
     ) -> Result<OperationView, Error> {
         let view = operation_view(&self.store().org(caller), operation).await?;
         self.publish_operation(caller, &view);
-        self.inner.due.send_modify(|count| *count = count.wrapping_add(1));
+        self.wake();
         Ok(view)
+    }
+
+    /// An operation may be due.
+    pub(super) fn wake(&self) {
+        self.inner.due.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     pub(super) fn publish_operation(&self, caller: &Caller, view: &OperationView) {
@@ -143,6 +144,15 @@ impl App {
         self.inner.due.send_modify(|count| *count = count.wrapping_add(1));
         self.placing();
         Ok(())
+    }
+}
+
+/// What to do about a deletion that was sent; `None` for what can be stopped.
+fn no_way_back(kind: OperationKind) -> Option<&'static str> {
+    match kind {
+        OperationKind::Delete => Some("wait for its end, then undelete the data service"),
+        OperationKind::DeleteBackup => Some("make another backup"),
+        _ => None,
     }
 }
 

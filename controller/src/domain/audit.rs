@@ -72,6 +72,12 @@ pub enum Act {
     BackupScheduleRun,
     /// A backup schedule was deleted.
     BackupScheduleDeleted,
+    /// A backup was asked for.
+    BackupCreated,
+    /// A backup was asked to be deleted.
+    BackupDeleted,
+    /// A restore was asked for.
+    RestoreCreated,
     /// A data service was asked for.
     DataServiceCreated,
     /// A data service's spec was changed.
@@ -130,6 +136,9 @@ impl Act {
             Self::BackupScheduleChanged => "backup_schedule.changed",
             Self::BackupScheduleRun => "backup_schedule.run",
             Self::BackupScheduleDeleted => "backup_schedule.deleted",
+            Self::BackupCreated => "backup.created",
+            Self::BackupDeleted => "backup.deleted",
+            Self::RestoreCreated => "restore.created",
             Self::DataServiceCreated => "data_service.created",
             Self::DataServiceChanged => "data_service.changed",
             Self::DataServiceDeleted => "data_service.deleted",

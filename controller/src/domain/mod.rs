@@ -21,6 +21,7 @@ pub mod agent;
 pub mod api_token;
 pub mod attempt;
 pub mod audit;
+pub mod backup;
 pub mod backup_target;
 pub mod caller;
 pub mod cause;
@@ -46,6 +47,7 @@ pub use agent::{Agent, AgentState, Facts, Refused, Version};
 pub use api_token::ApiToken;
 pub use attempt::{Attempt, Outcome, Stage};
 pub use audit::{Act, AuditEvent};
+pub use backup::{BackupRef, BackupState, RestoreRef, WorkRef};
 pub use backup_target::{BackupTarget, BackupTargetRef};
 pub use caller::{Actor, Caller, Credential, CredentialKind};
 pub use cause::Cause;
@@ -59,7 +61,7 @@ pub use id::{
 pub use join_token::{JoinToken, JoinTokenState};
 pub use name::{
     ClusterName, Fault, Labels, Name, Namespace, ProjectName, ScheduleName, ServiceName, TargetName,
-    TemplateName,
+    TemplateName, WorkName,
 };
 pub use observed::{ObjectKey, ObjectKind, ObservedObject};
 pub use operation::{Failure, Operation, OperationKind, OperationState, Subject, SubjectKind};

@@ -171,6 +171,22 @@ fn is_service_name(text: &str) -> bool {
     text.len() <= 40 && is_dns_label(text) && text.starts_with(|c: char| c.is_ascii_lowercase())
 }
 
+/// The name of a backup or a restore, which is that of its object: at most 52 bytes, so that the
+/// names of its Jobs fit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct WorkName(String);
+
+text_type!(
+    WorkName,
+    is_work_name,
+    "must be 1 to 52 lower-case letters, digits and dashes, and begin and end with a letter or digit"
+);
+
+fn is_work_name(text: &str) -> bool {
+    text.len() <= 52 && is_dns_label(text)
+}
+
 /// A Kubernetes namespace that data services may live in: Kubernetes' own are not among them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -32,6 +32,12 @@ pub enum OperationKind {
     Delete,
     /// Brings it back on the volumes that were kept.
     Undelete,
+    /// Makes a backup.
+    Backup,
+    /// Deletes a backup.
+    DeleteBackup,
+    /// Brings a backup back.
+    Restore,
 }
 
 /// What an operation is about.
@@ -51,6 +57,10 @@ pub struct Subject {
 pub enum SubjectKind {
     /// A data service.
     DataService,
+    /// A backup.
+    Backup,
+    /// A restore.
+    Restore,
 }
 
 /// Where an operation is in its life.
@@ -188,7 +198,7 @@ pub enum Went {
 
 impl OperationKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 11] = [
         Self::Create,
         Self::Update,
         Self::Restart,
@@ -197,6 +207,9 @@ impl OperationKind {
         Self::RotateCredentials,
         Self::Delete,
         Self::Undelete,
+        Self::Backup,
+        Self::DeleteBackup,
+        Self::Restore,
     ];
 
     /// The word on the wire and in the store.
@@ -211,6 +224,9 @@ impl OperationKind {
             Self::RotateCredentials => "rotate_credentials",
             Self::Delete => "delete",
             Self::Undelete => "undelete",
+            Self::Backup => "backup",
+            Self::DeleteBackup => "delete_backup",
+            Self::Restore => "restore",
         }
     }
 
@@ -244,10 +260,31 @@ impl OperationKind {
                 ("send", "Send it to the cluster"),
                 ("stopped", "No instance runs"),
             ],
-            Self::Delete => &[
+            Self::Delete | Self::DeleteBackup => &[
                 ("check", "Check the cluster"),
                 ("send", "Ask the cluster to delete it"),
                 ("gone", "The operator has tidied up"),
+            ],
+            Self::Backup => &[
+                ("check", "Check the cluster"),
+                ("target", "The target is at hand"),
+                ("send", "Send it to the cluster"),
+                ("started", "The backup has begun"),
+                ("complete", "It lies in the target, whole"),
+                ("verified", "Restored on trial, and queried"),
+            ],
+            // The middle ones are those of the Restore's own status.
+            Self::Restore => &[
+                ("check", "Check the cluster"),
+                ("target", "The target is at hand"),
+                ("send", "Send it to the cluster"),
+                ("check-manifest", "Check what lies in the target"),
+                ("prior-backup", "Back up what is replaced"),
+                ("create-service", "Make the data service"),
+                ("fetch", "Fetch the backup"),
+                ("recover", "Recover to the moment that was asked for"),
+                ("verify", "The data answers"),
+                ("record", "Take the data service on"),
             ],
         }
     }
@@ -260,7 +297,9 @@ impl OperationKind {
             Self::Update | Self::Restart | Self::RotateCredentials => (5, 180),
             Self::Start => (10, 90),
             Self::Stop => (5, 60),
-            Self::Delete => (5, 120),
+            Self::Delete | Self::DeleteBackup => (5, 120),
+            Self::Backup => (10, 300),
+            Self::Restore => (30, 600),
         };
         Expected { low, high }
     }
@@ -290,6 +329,8 @@ impl SubjectKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::DataService => "data_service",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
         }
     }
 }
@@ -298,7 +339,10 @@ impl FromStr for SubjectKind {
     type Err = NoSuchWord;
 
     fn from_str(text: &str) -> Result<Self, NoSuchWord> {
-        [Self::DataService].into_iter().find(|kind| kind.as_str() == text).ok_or(NoSuchWord)
+        [Self::DataService, Self::Backup, Self::Restore]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or(NoSuchWord)
     }
 }
 

@@ -68,6 +68,24 @@ impl<C: ConnectionTrait> Org<C> {
         query.one(&self.conn).await?.map(record).transpose()
     }
 
+    /// Data services with these names in these clusters, those that are gone too: alive ones
+    /// first, then newest first.
+    pub async fn data_services_called(
+        &self,
+        clusters: &[ClusterId],
+        names: &[String],
+    ) -> Result<Vec<DataService>, StoreError> {
+        use data_service::Column as C;
+        let alive = sea_orm::ExprTrait::is_null(Expr::col(C::DeletedAt));
+        let query = data_service::Entity::find()
+            .filter(C::OrgId.eq(self.org))
+            .filter(C::ClusterId.is_in(clusters.iter().map(|id| id.uuid())))
+            .filter(C::Name.is_in(names.iter().map(String::as_str)))
+            .order_by_desc(alive)
+            .order_by_desc(C::Id);
+        query.all(&self.conn).await?.into_iter().map(record).collect()
+    }
+
     /// Data services, oldest first, after the id `after`, at most `limit`.
     pub async fn data_services(
         &self,

@@ -123,6 +123,24 @@ impl<C: ConnectionTrait> Org<C> {
         query.all(&self.conn).await?.into_iter().map(record).collect()
     }
 
+    /// Whether an operation that is not over is about a thing of this kind and name in a cluster.
+    pub async fn is_under_way(
+        &self,
+        kind: SubjectKind,
+        name: &str,
+        cluster: ClusterId,
+    ) -> Result<bool, StoreError> {
+        use operation::Column as C;
+        use sea_orm::PaginatorTrait as _;
+        let query = operation::Entity::find()
+            .filter(C::OrgId.eq(self.org))
+            .filter(C::SubjectKind.eq(kind.as_str()))
+            .filter(C::SubjectName.eq(name))
+            .filter(C::ClusterId.eq(cluster.uuid()))
+            .filter(active());
+        Ok(query.count(&self.conn).await? > 0)
+    }
+
     /// Whether an operation about this thing, other than `except`, is being driven now.
     pub async fn others_at_work(
         &self,

@@ -11,6 +11,7 @@ use axum::http::Method;
 use culvert_controller::domain::{Failure, Role};
 use serde_json::{Value, json};
 
+use crate::backups::told;
 use crate::fixture::{Client, House};
 
 fn committed(name: &str) -> PathBuf {
@@ -74,6 +75,8 @@ struct Things {
     template: String,
     backup_target: String,
     backup_schedule: String,
+    backup: String,
+    restore: String,
     data_service: String,
     deleted_data_service: String,
     operation: String,
@@ -139,6 +142,15 @@ async fn things(house: &House, admin: &Client<'_>, name: &str, source: IpAddr) -
     house.app.observe(key, crate::mirror::deltas(vec![observed])).await.unwrap();
     let backup_schedule = name.to_owned();
     let code = house.app.create_sign_in_code_locally(None).await.unwrap();
+    let key = culvert_controller::app::App::agent_key(house.caller().await.org(), agent);
+    let spec = json!({"service": format!("live-{name}"), "target": name});
+    let backup = told("Backup", &format!("b-{name}"), spec, json!({"phase": "Complete", "path": "p"}));
+    let spec = json!({"service": format!("r-{name}"), "source": {"backup": format!("b-{name}")}});
+    let restore = told("Restore", &format!("r-{name}"), spec, Value::Null);
+    let report = culvert_controller::app::Report { objects: vec![backup, restore], ..Default::default() };
+    house.app.observe(key, report).await.unwrap();
+    let backup = admin.get(&format!("/backups/b-{name}")).await.ok(200);
+    let restore = admin.get(&format!("/restores/r-{name}")).await.ok(200);
     let text = |value: &Value| value["id"].as_str().unwrap().to_owned();
     Things {
         cluster: text(&cluster),
@@ -151,6 +163,8 @@ async fn things(house: &House, admin: &Client<'_>, name: &str, source: IpAddr) -
         template: text(&template),
         backup_target: text(&target),
         backup_schedule,
+        backup: text(&backup),
+        restore: text(&restore),
         data_service,
         deleted_data_service,
         operation,
@@ -172,6 +186,8 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
         .replace("{engine}", "postgresql")
         .replace("{backup_target}", &things.backup_target)
         .replace("{backup_schedule}", &things.backup_schedule)
+        .replace("{backup}", &things.backup)
+        .replace("{restore}", &things.restore)
         .replace("{data_service}", service)
         .replace("{operation}", operation)
         .replace("{agent}", &things.agent)
@@ -213,6 +229,12 @@ fn request(method: &Method, path: &str, things: &Things, name: &str) -> (String,
         }
         ("PATCH", "/data-services/{data_service}") | ("POST", "/data-services/{data_service}/plan") => {
             Some(json!({"revision": 1, "spec": {"topology": {"replicas": 2}}}))
+        }
+        ("POST", "/backups") => {
+            Some(json!({"data_service": things.data_service, "target": things.backup_target}))
+        }
+        ("POST", "/restores") => {
+            Some(json!({"data_service": format!("new-{name}"), "source": {"backup": things.backup}}))
         }
         ("POST", "/apply") => {
             let object = json!({"apiVersion": "data.culvert.dev/v1alpha1", "kind": "DataService",

@@ -10,6 +10,7 @@
 mod access;
 mod backup_schedules;
 mod backup_targets;
+mod backups;
 mod bootstrap;
 mod data_services;
 mod enrolment;

@@ -181,7 +181,7 @@ impl App {
 }
 
 /// Whether a data service can be changed now.
-pub(super) async fn may_change(tx: &OrgTx, service: &DataService) -> Result<(), Error> {
+pub(in crate::app) async fn may_change(tx: &OrgTx, service: &DataService) -> Result<(), Error> {
     if service.deleted_at.is_some() {
         let reason = format!("the data service {} is deleted", service.name);
         return Err(Error::refused("deleted", reason, "undelete it first"));

@@ -11,7 +11,7 @@ use crate::app::in_cluster::Trouble;
 use crate::app::{App, Error, require_admin};
 use crate::domain::data_service::Seen;
 use crate::domain::difference::{Difference, differences};
-use crate::domain::{Act, Caller, Claim, DataService, DataServiceRef};
+use crate::domain::{Act, Caller, Claim, DataService, DataServiceId, DataServiceRef};
 
 impl App {
     /// How what lives in the cluster differs from what is recorded, asked of the cluster now.
@@ -36,6 +36,16 @@ impl App {
     ) -> Result<DataServiceView, Error> {
         require_admin(caller)?;
         let service = only(self.store().org(caller).data_services_named(which).await?)?;
+        let id = self.adopt_record(caller, service).await?;
+        self.data_service(caller, &id.into()).await
+    }
+
+    /// Takes what lives in the cluster as what this record wants; with its project as it is given.
+    pub(in crate::app) async fn adopt_record(
+        &self,
+        caller: &Caller,
+        service: DataService,
+    ) -> Result<DataServiceId, Error> {
         let object = self.live_object(caller, &service).await?;
         let (spec, revision) = (spec_of(&object)?, service.revision.saturating_add(1));
         let now = self.now();
@@ -62,7 +72,7 @@ impl App {
         tx.audit(Act::DataServiceAdopted, adopted.id, adopted.name.as_str(), now).await?;
         tx.commit().await?;
         self.publish_data_service(caller, adopted.id).await;
-        self.data_service(caller, &adopted.id.into()).await
+        Ok(adopted.id)
     }
 
     /// A data service as a manifest for kubectl, without what only this installation knows.

@@ -159,7 +159,7 @@ pub(super) fn subject(service: &DataService) -> Subject {
 }
 
 /// What a spec claims.
-pub(super) fn claim_of(spec: &DataServiceSpec) -> Result<Claim, Error> {
+pub(in crate::app) fn claim_of(spec: &DataServiceSpec) -> Result<Claim, Error> {
     Claim::of(spec).map_err(|error| {
         Error::Invalid(vec![Fault::new(error.0, "invalid", "must be a quantity such as 500m, 2 or 1Gi")])
     })

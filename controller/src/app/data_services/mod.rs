@@ -23,6 +23,9 @@ pub use look::DataServiceFilter;
 pub(super) use look::only;
 pub use witness::{Happened, Happenings, Log, LogQuery, TAIL_MAX};
 
+pub(super) use change::may_change;
+pub(super) use create::claim_of;
+
 use serde::{Deserialize, Serialize};
 
 use super::operations::OperationView;

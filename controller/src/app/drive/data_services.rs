@@ -45,7 +45,7 @@ impl App {
         let client = self.in_cluster(caller.org(), service.cluster).await?;
         let place = Place { service: &service, client };
         match (step, operation.kind) {
-            ("check", _) => check(&place).await,
+            ("check", _) => check(&place.client).await,
             ("send", OperationKind::Delete) => ask_to_delete(&place, operation).await,
             ("send", _) => self.send(caller, operation, &place).await,
             ("gone", _) => self.gone(caller, operation, &place).await,
@@ -226,8 +226,8 @@ impl App {
 const LOOK_KEPT: time::Duration = time::Duration::seconds(30);
 
 /// Asks the cluster for its data plane: whether it answers, and what it says of itself.
-async fn check(place: &Place<'_>) -> Result<Went, Trouble> {
-    let planes: Api<DataPlane> = Api::all(place.client.clone());
+pub(super) async fn check(client: &kube::Client) -> Result<Went, Trouble> {
+    let planes: Api<DataPlane> = Api::all(client.clone());
     let plane = planes.get_opt("default").await?.and_then(|plane| plane.status);
     let Some(status) = plane else {
         return Ok(Went::Done("the cluster answers; its operator has told nothing yet".to_owned()));

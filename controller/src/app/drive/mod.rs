@@ -18,6 +18,7 @@
 pub(super) mod data_services;
 mod observe;
 mod undo;
+mod work;
 
 pub(super) use data_services::{Place, manifest};
 
@@ -116,6 +117,7 @@ impl App {
         let act = async {
             match operation.subject.kind {
                 SubjectKind::DataService => self.data_service_step(caller, operation, step).await,
+                SubjectKind::Backup | SubjectKind::Restore => self.work_step(caller, operation, step).await,
             }
         };
         match tokio::time::timeout(STEP, act).await {

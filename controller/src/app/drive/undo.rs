@@ -1,13 +1,16 @@
 //! Stopping an operation that somebody cancelled: taking back what can be taken back.
 
-use culvert_resources::DataServiceSpec;
-use kube::api::{DeleteParams, Preconditions};
-use serde_json::Value;
+use culvert_resources::{DataServiceSpec, meta};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use serde_json::{Value, json};
 
 use super::data_services::{Place, is_of};
+use super::work::Work;
 use crate::app::in_cluster::Trouble;
 use crate::app::{App, Error};
-use crate::domain::{Caller, Claim, DataService, Operation, OperationKind, OperationState, SubjectKind};
+use crate::domain::{
+    BackupState, Caller, Claim, DataService, Operation, OperationKind, OperationState, SubjectKind,
+};
 
 /// How the attempt to stop ended.
 enum Undone {
@@ -24,6 +27,7 @@ impl App {
     pub(super) async fn undo(&self, caller: &Caller, operation: &mut Operation) {
         let undone = match operation.subject.kind {
             SubjectKind::DataService => self.undo_data_service(caller, operation).await,
+            SubjectKind::Backup | SubjectKind::Restore => self.undo_work(caller, operation).await,
         };
         let now = self.now();
         match undone {
@@ -121,4 +125,48 @@ impl App {
         self.publish_data_service(caller, service.id).await;
         Ok(Undone::Stopped("nothing was sent; what was wanted before is wanted again".to_owned()))
     }
+
+    /// Has a backup or a restore stopped by the operator, which tidies up after it; or leaves a
+    /// backup alone whose deletion was not asked for yet.
+    async fn undo_work(&self, caller: &Caller, operation: &Operation) -> Result<Undone, Trouble> {
+        if operation.step("send").is_none_or(|step| step.started_at.is_none()) {
+            return Ok(Undone::Stopped("nothing was sent".to_owned()));
+        }
+        let work = Work::of(operation)?;
+        let objects = work.objects(self.in_cluster(caller.org(), work.cluster).await?);
+        let name = work.intent.name.as_str();
+        let known = objects.get_opt(name).await?.filter(|object| work.is_ours(object));
+        let Some(object) = known else {
+            return Ok(Undone::Stopped("nothing of it is in the cluster".to_owned()));
+        };
+        if operation.kind == OperationKind::DeleteBackup {
+            return Ok(spared(&object));
+        }
+        match BackupState::of(object.data.get("status").unwrap_or(&Value::Null)) {
+            BackupState::Complete => return Ok(Undone::TooLate("it was complete already".to_owned())),
+            BackupState::Failed | BackupState::Cancelled | BackupState::Deleting => {
+                return Ok(Undone::Stopped("it has ended in the cluster; nothing of it counts".to_owned()));
+            }
+            BackupState::Pending | BackupState::Running => {}
+        }
+        let asked = object.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(meta::CANCEL));
+        if !asked {
+            let change = json!({"metadata": {
+                "uid": object.metadata.uid, "annotations": {meta::CANCEL: operation.id.to_string()}}});
+            let params = PatchParams {
+                field_manager: Some(meta::manager::CONTROLLER.to_owned()),
+                ..PatchParams::default()
+            };
+            objects.patch(name, &params, &Patch::Merge(change)).await?;
+        }
+        Ok(Undone::Waiting("the operator was asked to stop it".to_owned()))
+    }
+}
+
+/// What becomes of a deletion that somebody cancelled.
+fn spared(object: &DynamicObject) -> Undone {
+    if object.metadata.deletion_timestamp.is_none() {
+        return Undone::Stopped("nothing was deleted".to_owned());
+    }
+    Undone::TooLate("the cluster was asked to delete it, and that cannot be taken back".to_owned())
 }
