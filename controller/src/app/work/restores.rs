@@ -1,7 +1,7 @@
 //! Making restores: into a new data service, here or in another cluster, or in place.
 
 use culvert_resources::{InPlace, RestoreOverrides, RestoreSource, RestoreSpec};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::backups::kubernetes_time;
 use super::source::Origin;
@@ -11,7 +11,7 @@ use crate::app::{App, Error, Once, require_admin, spec};
 use crate::domain::template::merge;
 use crate::domain::{
     Act, BackupRef, BackupTargetRef, Caller, Claim, ClusterId, ClusterRef, DataServiceId, DataServiceRef,
-    Namespace, OperationKind, Project, ProjectRef, ServiceName, SubjectKind, TargetName, Time,
+    Fault, Namespace, OperationKind, Project, ProjectRef, ServiceName, SubjectKind, TargetName, Time,
 };
 use crate::store::OrgTx;
 
@@ -234,33 +234,24 @@ fn spec_of(
     serde_json::to_value(spec).map_err(|error| Error::internal("a spec was not written", error))
 }
 
-/// Reads what the new service shall have otherwise, by the rules for a spec: with an engine it
-/// must be one, and may say nothing else.
+/// Reads what the new service shall have otherwise, by the rules for a spec.
 fn read_overrides(given: &Value) -> Result<Option<RestoreOverrides>, Error> {
-    const FIELDS: [&str; 6] = ["version", "topology", "resources", "storage", "parameters", "backup"];
     if given.is_null() {
         return Ok(None);
     }
-    let members =
-        given.as_object().ok_or_else(|| Error::invalid("overrides", "invalid", "must be an object"))?;
-    if let Some(stranger) = members.keys().find(|key| !FIELDS.contains(&key.as_str())) {
-        let field = format!("overrides.{}", stranger.chars().take(60).collect::<String>());
-        return Err(Error::invalid(field, "unknown_field", "cannot be changed by a restore"));
-    }
-    let probe = merge(&json!({"engine": "any", "version": "1"}), given);
-    spec::read(&probe).map_err(|faults| {
-        let moved = |mut fault: crate::domain::Fault| {
+    spec::read(given).map(Some).map_err(|faults| {
+        let moved = |mut fault: Fault| {
             fault.field = fault.field.replacen("spec", "overrides", 1);
             fault
         };
         Error::Invalid(faults.into_iter().map(moved).collect())
-    })?;
-    let overrides = serde_json::from_value(given.clone());
-    overrides.map(Some).map_err(|error| Error::invalid("overrides", "invalid", error.to_string()))
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn fault(given: Value) -> String {
