@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::view::{Extent, Kind, Noun, column, text_at, wide};
 use crate::failure::{Exit, Failure};
 use crate::invocation::Invocation;
+use crate::output::Tree;
 
 const NOUN: Noun = Noun {
     one: "project",
@@ -138,16 +139,28 @@ async fn create(run: &Invocation, args: &Create) -> Result<(), Failure> {
 }
 
 async fn update(run: &Invocation, args: &Update) -> Result<(), Failure> {
-    let quota = match args.quota.body() {
-        Some(quota) => quota,
-        None if args.no_quota => Value::Null,
-        None => return Err(Failure::new(Exit::Usage, "nothing to change was given")),
-    };
+    let given = args.quota.body();
+    if given.is_none() && !args.no_quota {
+        return Err(Failure::new(Exit::Usage, "nothing to change was given"));
+    }
     let client = run.client().await?;
     let project = NOUN.find(&client, &args.project).await?;
+    let quota = given.map_or(Value::Null, |given| kept(&project, given));
     let ask =
         client.ask(Method::PATCH, &["projects", text_at(&project, "id")]).json(&json!({ "quota": quota }))?;
     NOUN.one(run, &client.send(ask).await?.tree()?)
+}
+
+/// The whole quota, as the API wants it: what is not given stays as it is.
+fn kept(project: &Tree, given: Value) -> Value {
+    let now = project.get("quota").and_then(|quota| serde_json::to_value(quota).ok());
+    match (now, given) {
+        (Some(Value::Object(mut quota)), Value::Object(given)) => {
+            quota.extend(given);
+            Value::Object(quota)
+        }
+        (_, given) => given,
+    }
 }
 
 async fn delete(run: &Invocation, which: &str) -> Result<(), Failure> {
@@ -158,4 +171,18 @@ async fn delete(run: &Invocation, which: &str) -> Result<(), Failure> {
     client.send(client.ask(Method::DELETE, &["projects", text_at(&project, "id")])).await?;
     run.out.note(&format!("deleted {name}"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_that_is_not_given_stays() {
+        let project = |text: &str| Tree::from_json(text.as_bytes()).unwrap();
+        let bounded = project(r#"{"quota":{"data_services":3,"cpu":"4","memory":null,"storage":null}}"#);
+        let wanted = json!({"data_services": 3, "cpu": "4", "memory": null, "storage": "1Ti"});
+        assert_eq!(kept(&bounded, json!({"storage": "1Ti"})), wanted);
+        assert_eq!(kept(&project(r#"{"quota":null}"#), json!({"cpu": "2"})), json!({"cpu": "2"}));
+    }
 }
