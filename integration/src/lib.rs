@@ -54,6 +54,7 @@ pub mod engines;
 pub mod gateway;
 pub mod hand;
 pub mod kube;
+pub mod person;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
