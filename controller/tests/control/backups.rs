@@ -333,3 +333,27 @@ async fn another_organisation_sees_and_touches_nothing() {
     assert_eq!(other.post("/restores", restore(json!({"backup": id}))).await.refused(404), "not_found");
     assert_eq!(other.post("/backups", json!({"data_service": "orders"})).await.refused(404), "not_found");
 }
+
+#[tokio::test]
+async fn what_was_asked_for_is_found_where_it_was_asked_for_whatever_another_cluster_says() {
+    let house = House::sqlite().await;
+    let (admin, agent) = plant(&house).await;
+    let begun = admin.post("/backups", json!({"data_service": "orders"})).await.ok(202);
+    let (id, name) = (begun["backup"]["id"].as_str().unwrap(), begun["backup"]["name"].as_str().unwrap());
+    let path = format!("/backups/{id}");
+    let office = enrol(&house, &admin, "office").await.key;
+    for forged in ["forged", name] {
+        let mut forged = backup(forged, "orders", "Complete");
+        forged.record = Some(id.to_owned());
+        tell(&house, office, vec![forged]).await;
+        assert_eq!(admin.get(&path).await.refused(404), "not_found");
+    }
+    let mut made = backup(name, "orders", "Running");
+    tell(&house, agent, vec![made.clone()]).await;
+    assert_eq!(admin.get(&path).await.refused(404), "not_found", "a namesake that was not made here");
+    made.record = Some(id.to_owned());
+    // What is kept differs only when the object does.
+    made.object["status"]["phase"] = json!("Complete");
+    tell(&house, agent, vec![made]).await;
+    assert_eq!(admin.get(&path).await.ok(200)["cluster"]["name"], "plant");
+}

@@ -13,7 +13,7 @@ use crate::domain::{
     DataServiceId, DataServiceRef, ObjectKind, ObservedObject, Operation, Page, PageSize, ProjectId,
     ProjectRef, ServiceName, Time, WorkRef,
 };
-use crate::store::{ObservedFilter, OrgStore};
+use crate::store::{ObservedFilter, OperationRows, OrgStore};
 
 /// A backup or a restore as it is shown.
 #[derive(Debug, Clone, PartialEq)]
@@ -162,8 +162,7 @@ impl App {
             WorkRef::Id(id) => {
                 let id: Uuid = (*id).into();
                 let own = store.observed(&ObservedFilter { id: Some(id), ..of_kind() }, 1).await?;
-                let asked = ObservedFilter { record: Some(id_text(kind, id)), ..of_kind() };
-                if own.is_empty() { store.observed(&asked, 2).await? } else { own }
+                if own.is_empty() { asked_for(store, kind, id).await? } else { own }
             }
         };
         if found.len() > 1 {
@@ -194,6 +193,18 @@ impl App {
         let clusters = clusters.into_iter().map(|view| (view.cluster, view.state)).collect();
         Ok(Around { things, clusters, services })
     }
+}
+
+/// The object that was asked for under an id, in the place that it was asked for. That an object
+/// says so itself is not enough: it is the word of whichever cluster it lies in.
+async fn asked_for(store: &OrgStore, kind: ObjectKind, id: Uuid) -> Result<Vec<ObservedObject>, Error> {
+    let subject = id_text(kind, id);
+    let rows = OperationRows { subject: Some(subject.clone()), ..OperationRows::default() };
+    let operation = store.operations(&rows, None, 1).await?.pop();
+    let place = operation.and_then(|operation| operation.cluster.zip(WorkIntent::of(&operation)));
+    let Some((cluster, intent)) = place else { return Ok(Vec::new()) };
+    let seen = store.observed_one(cluster, &intent.key(kind)).await?;
+    Ok(seen.filter(|seen| seen.told.record.as_ref() == Some(&subject)).into_iter().collect())
 }
 
 /// What it is called in a sentence.
