@@ -42,10 +42,11 @@ impl Place {
     }
 
     /// Has a data service in this story's namespace use the target.
-    async fn use_it(&self) -> anyhow::Result<()> {
+    async fn use_it(&self) -> anyhow::Result<String> {
         let spec = json!({"engine": "postgresql", "version": "17", "backup": {"target": "main"}});
         let service = json!({"name": "shop", "cluster": self.site.cluster, "namespace": self.space.name(), "spec": spec});
-        self.stage.admin.post("/data-services", &service).await?.ok().map(drop)
+        let begun = self.stage.admin.post("/data-services", &service).await?.ok()?;
+        Ok(begun["data_service"]["id"].as_str().context("no id")?.to_owned())
     }
 
     /// Lets the agent at the target's Secret, as the operator does.
@@ -130,7 +131,7 @@ fn holds(text: &[u8], secrets: &[&str]) -> bool {
 async fn credentials_reach_the_secret_and_nothing_else_and_are_rotated_and_wiped() -> anyhow::Result<()> {
     let mut place = Place::new().await?;
     place.grant().await?;
-    place.use_it().await?;
+    let service = place.use_it().await?;
     let secret = place.applied(FIRST, 1).await?;
     let encryption_key = value(&secret, "encryption-key")?;
     ensure!(BASE64_STANDARD.decode(&encryption_key)?.len() == 32, "no key of 32 bytes");
@@ -183,7 +184,7 @@ async fn credentials_reach_the_secret_and_nothing_else_and_are_rotated_and_wiped
     place.applied(SECOND, 2).await?;
 
     // Deleted: nothing of it stays.
-    let change = place.stage.admin.request(Method::PATCH, "/data-services/shop");
+    let change = place.stage.admin.request(Method::PATCH, &format!("/data-services/{service}"));
     change.json(&json!({"spec": {"backup": null}})).send().await?.error_for_status()?;
     place.stage.admin.delete("/backup-targets/main").await?.ok()?;
     wait::until(SOON, || place.is_gone("secret", SECRET)).await?;
