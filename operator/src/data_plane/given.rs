@@ -29,7 +29,10 @@ fn parse(text: &str) -> anyhow::Result<DataPlaneSpec> {
     let known = serde_json::to_value(&spec)?;
     let keys = given.as_object().context("it is no map")?.keys();
     for key in keys {
-        anyhow::ensure!(known.get(key).is_some() || given[key].is_null(), "unknown key {key}");
+        anyhow::ensure!(
+            known.get(key).is_some() || given.get(key).is_none_or(serde_json::Value::is_null),
+            "unknown key {key}"
+        );
     }
     Ok(spec)
 }

@@ -87,11 +87,11 @@ fn read_header(key: &BackupKey, context: &[u8], bytes: &[u8]) -> Result<State, S
 
 /// A chunk that does not open as the last but would as one in the middle has lost what followed it. The
 /// counter is not moved by the first try, so that the second has the same number.
-fn open_last(chunks: &mut Chunks, sealed: &mut Vec<u8>, out: &mut Vec<u8>) -> Result<(), StreamError> {
+fn open_last(chunks: &mut Chunks, sealed: &mut [u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
     if sealed.len() < TAG_LEN {
         return Err(StreamError::Truncated { chunk: chunks.next });
     }
-    let mut again = sealed.clone();
+    let mut again = sealed.to_vec();
     let Err(chunk) = open(chunks, true, sealed, out)? else { return Ok(()) };
     chunks.next = chunk;
     match open(chunks, false, &mut again, &mut Vec::new())? {

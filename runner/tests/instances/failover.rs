@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use culvert_resources::meta;
 
-use crate::rig::{Database, can_run};
+use crate::rig::{Database, needs_root};
 
 /// Writes numbers one after the other to whoever is primary, and remembers those that were acknowledged.
 async fn write(database: Arc<Database>, stop: Arc<AtomicBool>) -> Vec<i64> {
@@ -65,9 +65,7 @@ async fn missing(database: &Database, primary: usize, acknowledged: &[i64]) -> V
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_acknowledged_write_is_lost_when_the_primary_is_killed_under_load() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let database = Arc::new(Database::new(2, true).await);
     database.start_all();
     database.until_primary(0).await;
@@ -91,9 +89,7 @@ async fn no_acknowledged_write_is_lost_when_the_primary_is_killed_under_load() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_lease_is_handed_over_on_request_and_nothing_is_lost() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let database = Arc::new(Database::new(2, false).await);
     database.start_all();
     database.until_primary(0).await;
@@ -118,9 +114,7 @@ async fn the_lease_is_handed_over_on_request_and_nothing_is_lost() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_that_commits_did_not_wait_for_is_not_promoted() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let database = Database::new(2, true).await;
     database.start(0);
     database.until_primary(0).await;

@@ -14,7 +14,7 @@ use culvert_runner::pack::Meter;
 use culvert_runner::storage::{Patience, Storage};
 use tokio_util::sync::CancellationToken;
 
-use crate::rig::{Database, can_run, own};
+use crate::rig::{Database, needs_root, own};
 
 const SERVICE: &str = "services/data.shop.12345678";
 
@@ -100,9 +100,7 @@ async fn sum(client: &tokio_postgres::Client) -> i64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn files_and_log_fill_a_database_that_has_its_own_passwords_and_timeline() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let mut old = Database::new(1, false).await;
     let target = target(&old);
     old.config.archive = Some(ArchiveConfig { target: target.clone(), path: SERVICE.into() });
@@ -132,9 +130,7 @@ async fn files_and_log_fill_a_database_that_has_its_own_passwords_and_timeline()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn dumps_fill_a_database_and_a_damaged_one_fills_none() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let old = Database::new(1, false).await;
     let target = target(&old);
     old.start(0);

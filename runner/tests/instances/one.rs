@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use culvert_resources::meta;
 
-use crate::rig::{Database, can_run};
+use crate::rig::{Database, needs_root};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_is_made_once_and_comes_back_with_its_data() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let database = Database::new(1, false).await;
     database.start_all();
     let status = database.until_primary(0).await;
@@ -37,9 +35,7 @@ async fn it_is_made_once_and_comes_back_with_its_data() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_half_made_is_made_again_and_what_was_lost_is_not() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let database = Database::new(1, false).await;
     database.start_all();
     database.until(0, "initialising", |status| status.doing == "initialising").await;
@@ -70,9 +66,7 @@ async fn what_was_half_made_is_made_again_and_what_was_lost_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passwords_certificates_and_parameters_change_while_it_serves() {
-    if !can_run() {
-        return;
-    }
+    needs_root();
     let mut database = Database::new(1, false).await;
     database.start_all();
     let before = database.until_primary(0).await;
