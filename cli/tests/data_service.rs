@@ -156,7 +156,13 @@ fn an_operation_that_fails_says_why_and_what_to_do() {
 fn plan(effect: &str) -> Reply {
     let plan = json!({"summary": "one change", "warnings": [], "faults": [], "interruption": null,
         "changes": [{"field": "resources.memory", "from": "512Mi", "to": "1Gi", "effect": effect, "note": ""}]});
-    Reply::json(200, plan.to_string())
+    planned(&plan)
+}
+
+/// A plan as the API tells it.
+fn planned(plan: &Value) -> Reply {
+    let claim = json!({"data_services": 1, "cpu": "250m", "memory": "1Gi", "storage": "1Gi"});
+    Reply::json(200, json!({"plan": plan, "spec": {}, "claim": claim}).to_string())
 }
 
 #[test]
@@ -181,10 +187,17 @@ fn a_change_that_interrupts_is_not_made_without_a_yes() {
 fn somebody_faster_is_a_conflict() {
     let site = site();
     site.answer("POST", &format!("/api/v1/data-services/{SERVICE}/plan"), plan("reload"));
-    let refused = Reply::problem(409, "revision_conflict", "somebody changed it to revision 8");
+    let mut refused = Reply::problem(409, "revision_conflict", "somebody changed it to revision 8");
+    let mut problem: Value = serde_json::from_str(&refused.body).unwrap();
+    let spec = |work_mem: &str| json!({"version": "17", "parameters": {"work_mem": work_mem}});
+    problem["details"] = json!({"revision": 8, "current": spec("16MB"), "yours": spec("8MB")});
+    refused.body = problem.to_string();
     site.answer("PATCH", &format!("/api/v1/data-services/{SERVICE}"), refused);
     let output = site.culvert(&["data-service", "update", "orders", "-p", "work_mem=8MB"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(6), "{}", String::from_utf8_lossy(&output.stderr));
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{notes}");
+    assert!(notes.contains("spec.parameters.work_mem: is 16MB now, and yours is 8MB"), "{notes}");
+    assert!(!notes.contains("version"), "only what differs: {notes}");
 }
 
 #[test]
@@ -193,11 +206,7 @@ fn a_plan_with_faults_names_each_and_changes_nothing() {
     let faults = json!({"summary": "", "changes": [], "warnings": ["mind the gap"], "faults": [
         {"field": "spec.version", "code": "unknown", "message": "there is no version 99", "next": "use 17"},
         {"field": "spec.parameters.x", "code": "unknown", "message": "there is no parameter x", "next": ""}]});
-    site.answer(
-        "POST",
-        &format!("/api/v1/data-services/{SERVICE}/plan"),
-        Reply::json(200, faults.to_string()),
-    );
+    site.answer("POST", &format!("/api/v1/data-services/{SERVICE}/plan"), planned(&faults));
     let output =
         site.culvert(&["data-service", "update", "orders", "--version", "99", "--yes"]).output().unwrap();
     let notes = String::from_utf8(output.stderr).unwrap();
@@ -290,7 +299,9 @@ fn restoring_in_place_needs_the_name_of_what_is_lost() {
     let site = site();
     let backup = json!({"id": "bkp_1", "name": "orders-1", "spec": {"service": "orders"}});
     site.answer("GET", "/api/v1/backups/orders-1", Reply::json(200, backup.to_string()));
-    site.answer("POST", "/api/v1/restores", started("restore"));
+    let restore = json!({"id": "rst_1", "name": "orders", "namespace": "data-default"});
+    let begun = json!({"restore": restore, "operation": operation("pending", &json!([]))});
+    site.answer("POST", "/api/v1/restores", Reply::json(202, begun.to_string()));
     let words = ["restore", "create", "orders", "--backup", "orders-1", "--in-place"];
     let refused = site.culvert(&words).output().unwrap();
     assert_eq!((refused.status.code(), site.count("POST", "/api/v1/restores")), (Some(2), 0));

@@ -155,10 +155,10 @@ fn the_api_command_sends_fields_and_shows_what_came() {
     assert!(seen.headers.contains_key("idempotency-key"));
     let piped = site
         .culvert(&["api", "POST", "/api/v1/clusters", "--data", "-", "-o", "name"])
-        .write_stdin("{\"x\":1}")
+        .write_stdin("{\"name\":\"edge\"}")
         .output();
     assert_eq!(String::from_utf8(piped.unwrap().stdout).unwrap(), "edge\n");
-    assert_eq!(site.requests().pop().unwrap().body, "{\"x\":1}");
+    assert_eq!(site.requests().pop().unwrap().body, "{\"name\":\"edge\"}");
 }
 
 #[test]

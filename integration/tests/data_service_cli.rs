@@ -114,7 +114,7 @@ async fn a_service_lives_from_its_plan_to_its_end() -> anyhow::Result<()> {
     ensure!(parameters.contains("work_mem"), "{parameters}");
 
     let plan = place.culvert(&place.making("orders", &["--version", "17", "--dry-run"])).await?;
-    ensure!(plan.contains("recreate") && plan.contains("17.12"), "{plan}");
+    ensure!(plan.contains("new") && plan.contains("17.12"), "{plan}");
     ensure!(place.refused(5, &["data-service", "get", "orders"]).await?.contains("\"orders\""));
     let made = place.making("orders", &["--version", "17", "-p", "work_mem=8MB", "--no-wait"]);
     let shown = place.culvert(&made).await?;

@@ -1,11 +1,13 @@
 //! Errors of the API and of the way to it, as one kind of failure with an exit code.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
 
 use culvert_pki::tls::TlsFailure;
 use http::StatusCode;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Answer, Endpoint};
 use crate::failure::{Exit, Failure};
@@ -20,6 +22,16 @@ struct Problem {
     #[serde(default)]
     errors: Vec<FieldError>,
     next: Option<String>,
+    details: Option<Details>,
+}
+
+/// Both versions of what two people changed.
+#[derive(Debug, Default, Deserialize)]
+struct Details {
+    #[serde(default)]
+    current: Value,
+    #[serde(default)]
+    yours: Value,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,12 +67,40 @@ pub(super) fn from_answer(answer: &Answer) -> Failure {
         .into_iter()
         .map(|e| (e.field, e.detail.or(e.code).unwrap_or_else(|| "is not valid".to_owned())))
         .collect();
+    if let Some(details) = problem.details {
+        differences("spec", &details.current, &details.yours, &mut failure.fields);
+    }
     // A problem with one field has told of it in its first line.
     let repeated = |(field, detail): &(String, String)| failure.what == format!("{field}: {detail}");
     if failure.fields.len() == 1 && failure.fields.iter().all(repeated) {
         failure.fields.clear();
     }
     failure
+}
+
+/// Where two versions differ, as fields with what is there and what was wanted.
+fn differences(path: &str, current: &Value, yours: &Value, into: &mut Vec<(String, String)>) {
+    match (current, yours) {
+        (Value::Object(one), Value::Object(other)) => {
+            let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+            for name in names {
+                let of = |map: &serde_json::Map<String, Value>| map.get(name).cloned().unwrap_or_default();
+                differences(&format!("{path}.{name}"), &of(one), &of(other), into);
+            }
+        }
+        _ if current == yours => {}
+        _ => {
+            into.push((path.to_owned(), format!("is {} now, and yours is {}", plain(current), plain(yours))))
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn exit_of(status: StatusCode) -> Exit {

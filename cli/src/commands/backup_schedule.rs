@@ -13,7 +13,7 @@ use crate::failure::{Exit, Failure};
 use crate::invocation::Invocation;
 use crate::output::Tree;
 
-const NOUN: Noun = Noun {
+pub(crate) const NOUN: Noun = Noun {
     one: "backup schedule",
     list: "culvert backup-schedule list",
     collection: "backup-schedules",

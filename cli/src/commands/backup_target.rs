@@ -14,13 +14,12 @@ use crate::files;
 use crate::invocation::Invocation;
 use crate::output::{Cell, Table, Tone, Tree};
 
-const NOUN: Noun = Noun {
+pub(crate) const NOUN: Noun = Noun {
     one: "backup target",
     list: "culvert backup-target list",
     collection: "backup-targets",
     columns: &[
         column("NAME", "name", Kind::Text),
-        column("KIND", "kind", Kind::Text),
         column("BUCKET", "spec.s3.bucket", Kind::Text),
         column("CREDENTIALS", "credential_generation", Kind::Text),
         column("CREATED", "created_at", Kind::Time),

@@ -7,16 +7,16 @@ use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::output::{Cell, Table, Tree};
 
-const NOUN: Noun = Noun {
+pub(crate) const NOUN: Noun = Noun {
     one: "engine",
     list: "culvert engine list",
     collection: "engines",
     columns: &[
         column("NAME", "name", Kind::Text),
         column("TITLE", "title", Kind::Text),
-        column("VERSIONS", "versions", Kind::Text),
+        column("VERSIONS", "releases", Kind::Text),
         wide("PORT", "port", Kind::Text),
-        wide("MAX REPLICAS", "max_replicas", Kind::Text),
+        wide("MAX REPLICAS", "maxReplicas", Kind::Text),
     ],
     first: "culvert engine list",
 };
@@ -76,10 +76,8 @@ async fn all(run: &Invocation) -> Result<(), Failure> {
 }
 
 fn versions(engine: &Tree) -> String {
-    let releases =
-        engine.get("releases").or_else(|| engine.get("versions")).map(Tree::list).unwrap_or_default();
-    let version = |release: &Tree| release.get("version").map_or_else(|| plain(release), plain);
-    releases.iter().map(version).collect::<Vec<_>>().join(", ")
+    let releases = engine.get("releases").map(Tree::list).unwrap_or_default();
+    releases.iter().map(|release| text_at(release, "version")).collect::<Vec<_>>().join(", ")
 }
 
 async fn of_cluster(run: &Invocation, cluster: &str) -> Result<(), Failure> {

@@ -14,6 +14,8 @@ pub(crate) mod backup_target;
 pub(crate) mod cluster;
 pub(crate) mod completion;
 pub(crate) mod context;
+#[cfg(test)]
+mod contract;
 pub(crate) mod data_service;
 pub(crate) mod doctor;
 pub(crate) mod engine;

@@ -8,7 +8,7 @@ use super::view::{Extent, Kind, Noun, column, text_at, wide};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 
-const NOUN: Noun = Noun {
+pub(crate) const NOUN: Noun = Noun {
     one: "operation",
     list: "culvert operation list",
     collection: "operations",

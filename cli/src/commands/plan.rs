@@ -33,11 +33,20 @@ fn changes(changes: &[Tree]) -> Table {
     let mut table = Table::new(&["FIELD", "FROM", "TO", "EFFECT"], &["NOTE"]);
     for change in changes {
         let value = |key: &str| Cell::new(change.get(key).map(plain).unwrap_or_default());
-        let effect = text_at(change, "effect");
-        let tone = if matches!(effect, "none" | "reload" | "grow") { Tone::Good } else { Tone::Warning };
+        let effect = effect_of(change);
+        let tone =
+            if matches!(effect, "none" | "reload" | "grow" | "new") { Tone::Good } else { Tone::Warning };
         table.row([value("field"), value("from"), value("to"), Cell::toned(effect, tone), value("note")]);
     }
     table
+}
+
+/// What a change costs; making what was not there costs nothing.
+fn effect_of(change: &Tree) -> &str {
+    match text_at(change, "effect") {
+        "recreate" if text_at(change, "from").is_empty() => "new",
+        effect => effect,
+    }
 }
 
 fn summary(plan: &Tree) -> String {
@@ -83,6 +92,16 @@ mod tests {
         let restart = plan(r#"{"summary":"one change","interruption":{"low":2,"high":10}}"#);
         assert_eq!(summary(&restart), "one change; interrupted for 2 to 10 seconds");
         assert_eq!(summary(&plan(r#"{"summary":"one change","interruption":null}"#)), "one change");
+    }
+
+    #[test]
+    fn what_is_made_is_new_and_not_made_anew() {
+        let change = |text: &str| effect_of(&Tree::from_json(text.as_bytes()).unwrap()).to_owned();
+        assert_eq!(change(r#"{"field":"version","to":"17.12","effect":"recreate"}"#), "new");
+        assert_eq!(
+            change(r#"{"field":"storage.class","from":"a","to":"b","effect":"recreate"}"#),
+            "recreate"
+        );
     }
 
     #[test]

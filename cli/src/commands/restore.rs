@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::invocation::Invocation;
 
-const NOUN: Noun = Noun {
+pub(crate) const NOUN: Noun = Noun {
     one: "restore",
     list: "culvert restore list",
     collection: "restores",

@@ -12,7 +12,7 @@ use crate::files;
 use crate::invocation::Invocation;
 use crate::output::Tree;
 
-const NOUN: Noun = Noun {
+pub(crate) const NOUN: Noun = Noun {
     one: "template",
     list: "culvert template list",
     collection: "templates",

@@ -2,10 +2,13 @@
 //!
 //! It speaks the shapes of the REST API and nothing of its rules: what a test
 //! wants answered, it says; a request that nobody foresaw is answered 404 and can
-//! be seen in `requests`.
+//! be seen in `requests`. What the command asks and what a test answers must be
+//! what the API's document says ([`contract`]): a test that strays from it fails.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::expect_used, reason = "a test that cannot go on stops")]
+
+mod contract;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -81,12 +84,22 @@ impl Reply {
     }
 }
 
+impl Drop for Site {
+    fn drop(&mut self) {
+        let faults = std::mem::take(&mut self.script.lock().unwrap().faults);
+        if !std::thread::panicking() {
+            assert!(faults.is_empty(), "not as the API's document says: {faults:#?}");
+        }
+    }
+}
+
 type Handler = Box<dyn FnMut(&Seen) -> Reply + Send>;
 
 #[derive(Default)]
 struct Script {
     routes: HashMap<String, Handler>,
     requests: Vec<Seen>,
+    faults: Vec<String>,
 }
 
 /// The controller, and a home for the command.
@@ -286,7 +299,11 @@ async fn respond(
         let mut script = script.lock().unwrap();
         script.requests.push(seen.clone());
         match script.routes.get_mut(&format!("{} {}", seen.method, seen.path)) {
-            Some(rule) => rule(&seen),
+            Some(rule) => {
+                let reply = rule(&seen);
+                script.faults.extend(contract::faults(&seen, &reply));
+                reply
+            }
             None => Reply::problem(404, "not_found", "not found"),
         }
     };

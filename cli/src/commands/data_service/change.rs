@@ -163,9 +163,9 @@ async fn change(
 }
 
 fn conflicted(mut failure: Failure, which: &str) -> Failure {
-    if failure.exit == Exit::Conflict && failure.next.is_none() {
+    if failure.code.as_deref() == Some("revision_conflict") {
         failure.next =
-            Some(format!("look at what changed, and try again: culvert data-service get {which} -o yaml"));
+            Some(format!("look at it, then change it anew: culvert data-service get {which} -o yaml"));
     }
     failure
 }

@@ -188,7 +188,11 @@ pub(super) async fn events(run: &Invocation, args: &Events) -> Result<(), Failur
     let client = run.client().await?;
     let service = NOUN.find(&client, &args.data_service).await?;
     let tree = client.get(&["data-services", text_at(&service, "id"), "events"]).await?.tree()?;
-    let items = tree.get("items").unwrap_or(&tree).list();
+    let items = tree.get("items").map(Tree::list).unwrap_or_default();
+    let missing = text_at(&tree, "missing");
+    if !missing.is_empty() && run.out.for_people() {
+        run.out.notice(&format!("the cluster's own events are missing: {missing}"));
+    }
     if items.is_empty() && run.out.for_people() {
         run.out.note("nothing happened lately");
         return Ok(());
@@ -214,7 +218,7 @@ pub(super) async fn diff(run: &Invocation, args: &Diff) -> Result<(), Failure> {
     let client = run.client().await?;
     let service = NOUN.find(&client, &args.data_service).await?;
     let tree = client.get(&["data-services", text_at(&service, "id"), "diff"]).await?.tree()?;
-    let changes = tree.get("differences").or_else(|| tree.get("items")).unwrap_or(&tree).list();
+    let changes = tree.get("differences").map(Tree::list).unwrap_or_default();
     if changes.is_empty() && run.out.for_people() {
         run.out.note("the cluster has what is recorded here");
         return Ok(());
@@ -235,24 +239,46 @@ pub(super) async fn metrics(run: &Invocation, args: &Metrics) -> Result<(), Fail
         .ask(Method::GET, &["data-services", text_at(&service, "id"), "metrics"])
         .query("since", &format!("{}s", args.since.as_secs()));
     let tree = client.send(ask).await?.tree()?;
-    let series = tree.get("series").or_else(|| tree.get("items")).unwrap_or(&tree).list();
-    if series.is_empty() && run.out.for_people() {
-        run.out.note("no figures have arrived within this time");
-        return Ok(());
+    let list = |key| tree.get(key).map(Tree::list).unwrap_or_default();
+    if run.out.for_people() {
+        for problem in list("problems") {
+            let (instance, why) = (text_at(problem, "instance"), text_at(problem, "problem"));
+            run.out.notice(&format!("{instance} told nothing: {why}"));
+        }
+        if tree.get("stale") == Some(&Tree::Bool(true)) {
+            run.out.notice("the cluster is not connected; nothing newer is known");
+        }
+        if list("series").is_empty() {
+            run.out.note("no figures have arrived within this time");
+            return Ok(());
+        }
     }
-    let mut table = Table::new(&["METRIC", "LABELS", "LAST"], &["SAMPLES"]);
+    let names: Vec<String> = list("series").iter().map(|one| text_at(one, "name").to_owned()).collect();
+    run.out.answer(&tree, &figures(list("series")), &names)
+}
+
+fn figures(series: &[Tree]) -> Table {
+    let mut table = Table::new(&["METRIC", "INSTANCE", "LAST"], &["KIND", "UNIT", "LABELS", "SAMPLES"]);
     for one in series {
         let samples = one.get("samples").map(Tree::list).unwrap_or_default();
-        let last = samples.last().and_then(|sample| sample.list().last().or_else(|| sample.get("value")));
+        let last = samples.last().and_then(|sample| sample.get("value")).map(plain).unwrap_or_default();
+        let unit = text_at(one, "unit");
+        // A number of bytes has no fraction.
+        let shown = match last.parse::<u64>() {
+            Ok(count) if unit == "bytes" => crate::commands::view::bytes(count),
+            _ => last,
+        };
         table.row([
             Cell::new(text_at(one, "name")),
+            Cell::new(text_at(one, "labels.instance")),
+            Cell::new(shown),
+            Cell::new(text_at(one, "kind")),
+            Cell::new(unit),
             Cell::new(one.get("labels").map(plain).unwrap_or_default()),
-            Cell::new(last.map(plain).unwrap_or_default()),
             Cell::new(samples.len().to_string()),
         ]);
     }
-    let names: Vec<String> = series.iter().map(|one| text_at(one, "name").to_owned()).collect();
-    run.out.answer(&tree, &table, &names)
+    table
 }
 
 pub(super) async fn export(run: &Invocation, args: &Export) -> Result<(), Failure> {
