@@ -1,6 +1,6 @@
 //! Story: data services through the control plane's API, on a real API server and through a real
 //! tunnel. No operator runs: what arrives in the cluster is what is looked at, and its status is
-//! written by the story.
+//! written by the story. The stories share one API server, so each has a service of its own name.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -121,34 +121,34 @@ fn text(value: &Value) -> anyhow::Result<&str> {
 #[tokio::test]
 async fn a_service_is_made_changed_and_deleted_through_the_tunnel() -> anyhow::Result<()> {
     let place = Place::new().await?;
-    let begun = place.create("orders").await?;
+    let begun = place.create("made").await?;
     place.step(&begun, "send", "done").await?;
-    let live = place.live("orders").await?;
+    let live = place.live("made").await?;
     ensure!(live["spec"]["parameters"]["work_mem"] == "8MB", "{live:#}");
     ensure!(live["metadata"]["labels"]["data.culvert.dev/record"] == begun["data_service"]["id"], "{live:#}");
     ensure!(live["metadata"]["managedFields"][0]["manager"] == "culvert-controller", "{live:#}");
     place.step(&begun, "accepted", "running").await?;
-    place.all_is_well("orders", "Ready").await?;
+    place.all_is_well("made", "Ready").await?;
     place.ended(&begun, "succeeded").await?;
-    let service = place.service("orders").await?;
+    let service = place.service("made").await?;
     ensure!(service["state"] == "ready" && service["in_sync"] == true, "{service:#}");
 
     // A change goes out with the next revision, and only from the present one.
     let change = json!({"revision": 1, "spec": {"parameters": {"work_mem": "16MB"}}});
-    let (status, changed) = place.patch("orders", &change).await?;
+    let (status, changed) = place.patch("made", &change).await?;
     ensure!(status == 202, "{changed:#}");
     place.step(&changed, "send", "done").await?;
-    place.all_is_well("orders", "Ready").await?;
+    place.all_is_well("made", "Ready").await?;
     place.ended(&changed, "succeeded").await?;
-    ensure!(place.live("orders").await?["spec"]["parameters"]["work_mem"] == "16MB");
-    let (status, refused) = place.patch("orders", &change).await?;
+    ensure!(place.live("made").await?["spec"]["parameters"]["work_mem"] == "16MB");
+    let (status, refused) = place.patch("made", &change).await?;
     ensure!(status == 409 && refused["code"] == "revision_conflict", "{refused:#}");
     ensure!(refused["details"]["revision"] == 2, "{refused:#}");
 
-    let deleted = place.stage.admin.delete("/data-services/orders?strategy=Delete").await?.ok()?;
+    let deleted = place.stage.admin.delete("/data-services/made?strategy=Delete").await?.ok()?;
     place.ended(&deleted, "succeeded").await?;
-    ensure!(place.live("orders").await.is_err());
-    let service = place.service("orders").await?;
+    ensure!(place.live("made").await.is_err());
+    let service = place.service("made").await?;
     ensure!(service["state"] == "deleted" && service["undelete_until"].is_null(), "{service:#}");
     Ok(())
 }
@@ -157,7 +157,7 @@ async fn a_service_is_made_changed_and_deleted_through_the_tunnel() -> anyhow::R
 async fn an_operation_waits_for_its_cluster_and_survives_the_controller() -> anyhow::Result<()> {
     let mut place = Place::new().await?;
     place.site.agent.kill().await?;
-    let begun = place.create("orders").await?;
+    let begun = place.create("patient").await?;
     let waiting = place.step(&begun, "check", "running").await?;
     wait::until(SOON, || async {
         let operation = place.operation(&begun).await?;
@@ -174,7 +174,7 @@ async fn an_operation_waits_for_its_cluster_and_survives_the_controller() -> any
     place.site.agent.start()?;
     place.step(&begun, "send", "done").await?;
     place.stage.controller.kill().await?;
-    place.all_is_well("orders", "Ready").await?;
+    place.all_is_well("patient", "Ready").await?;
     place.stage.controller.resume().await?;
     wait::until(Duration::from_secs(60), || async {
         let operation = place.operation(&begun).await?;
@@ -187,14 +187,14 @@ async fn an_operation_waits_for_its_cluster_and_survives_the_controller() -> any
 #[tokio::test]
 async fn what_is_cancelled_is_taken_back_and_what_failed_goes_on() -> anyhow::Result<()> {
     let place = Place::new().await?;
-    let begun = place.create("orders").await?;
+    let begun = place.create("unwanted").await?;
     place.step(&begun, "accepted", "running").await?;
     let id = text(&begun["operation"]["id"])?;
     let (status, cancelling) = place.act(&format!("/operations/{id}/cancel")).await?;
     ensure!(status == 202 && cancelling["state"] == "cancelling", "{cancelling:#}");
     place.ended(&begun, "cancelled").await?;
-    ensure!(place.live("orders").await.is_err());
-    ensure!(place.service("orders").await?["state"] == "deleted");
+    ensure!(place.live("unwanted").await.is_err());
+    ensure!(place.service("unwanted").await?["state"] == "deleted");
 
     // The operator refuses it for good: that ends it, and a retry goes on from there.
     let begun = place.create("refused").await?;
@@ -218,34 +218,34 @@ async fn what_is_cancelled_is_taken_back_and_what_failed_goes_on() -> anyhow::Re
 #[tokio::test]
 async fn what_somebody_did_by_hand_is_seen_kept_and_adopted() -> anyhow::Result<()> {
     let place = Place::new().await?;
-    let begun = place.create("orders").await?;
+    let begun = place.create("edited").await?;
     place.step(&begun, "accepted", "running").await?;
-    place.all_is_well("orders", "Ready").await?;
+    place.all_is_well("edited", "Ready").await?;
     place.ended(&begun, "succeeded").await?;
 
     let space = place.space.name();
     let edit = r#"{"spec":{"parameters":{"work_mem":"32MB"}}}"#;
-    let by_hand = ["patch", "dataservice", "orders", "-n", space, "--type=merge", "-p", edit];
+    let by_hand = ["patch", "dataservice", "edited", "-n", space, "--type=merge", "-p", edit];
     place.ground.plane.get(&by_hand).await?;
     wait::until(SOON, || async {
-        let service = place.service("orders").await?;
+        let service = place.service("edited").await?;
         ensure!(service["in_sync"] == false, "{service:#}");
         Ok(())
     })
     .await?;
-    let diff = place.stage.admin.get("/data-services/orders/diff").await?.ok()?;
+    let diff = place.stage.admin.get("/data-services/edited/diff").await?.ok()?;
     let first = &diff["differences"][0];
     ensure!(first["field"] == "parameters.work_mem" && first["live"] == "32MB", "{diff:#}");
     ensure!(text(&first["manager"])?.starts_with("kubectl"), "{diff:#}");
 
     // A change does not silently undo it.
     let change = json!({"spec": {"parameters": {"maintenance_work_mem": "64MB"}}});
-    let (_, changed) = place.patch("orders", &change).await?;
+    let (_, changed) = place.patch("edited", &change).await?;
     let failed = place.ended(&changed, "failed").await?;
     ensure!(failed["failure"]["code"] == "hand_edited", "{failed:#}");
-    ensure!(place.live("orders").await?["spec"]["parameters"]["work_mem"] == "32MB");
+    ensure!(place.live("edited").await?["spec"]["parameters"]["work_mem"] == "32MB");
 
-    let (status, adopted) = place.act("/data-services/orders/adopt").await?;
+    let (status, adopted) = place.act("/data-services/edited/adopt").await?;
     ensure!(status == 200 && adopted["spec"]["parameters"]["work_mem"] == "32MB", "{adopted:#}");
     ensure!(adopted["in_sync"] == true, "{adopted:#}");
 

@@ -41,6 +41,21 @@ impl Place {
         self.ground.plane.apply(&backup.to_string()).await
     }
 
+    /// Lets the agent at one Secret, as the operator does for each target.
+    async fn may_touch(&self, secret: &str) -> anyhow::Result<()> {
+        let (api, meta) =
+            ("rbac.authorization.k8s.io/v1", json!({"name": "one", "namespace": self.space.name()}));
+        let rules = json!([{"apiGroups": [""], "resources": ["secrets"], "resourceNames": [secret],
+            "verbs": ["get", "create", "patch", "delete"]}]);
+        let role = json!({"apiVersion": api, "kind": "Role", "metadata": meta, "rules": rules});
+        let agent = json!({"kind": "ServiceAccount", "name": "culvert-agent", "namespace": "culvert-system"});
+        let group = "rbac.authorization.k8s.io";
+        let binding = json!({"apiVersion": api, "kind": "RoleBinding", "metadata": meta, "subjects": [agent],
+            "roleRef": {"apiGroup": group, "kind": "Role", "name": "one"}});
+        self.ground.plane.apply(&role.to_string()).await?;
+        self.ground.plane.apply(&binding.to_string()).await
+    }
+
     async fn delete(&self, name: &str) -> anyhow::Result<()> {
         self.ground.plane.get(&["delete", "backup", name, "-n", self.space.name()]).await.map(drop)
     }
@@ -217,6 +232,7 @@ async fn credentials_in_an_object_stay_in_the_cluster() -> anyhow::Result<()> {
         "metadata": {"name": "s3", "namespace": place.space.name()},
         "spec": {"s3": {"bucket": "b"}, "secret": {"name": "s3"},
             "sealed": {"generation": 1, "keyId": "0123456789abcdef", "ciphertext": "bm90LWZvci15b3U="}}});
+    place.may_touch("s3").await?;
     place.ground.plane.apply(&target.to_string()).await?;
     let known = place.knows(&["s3"]).await?;
     let sealed = &known.first().context("the target")?.told.object["spec"]["sealed"];
