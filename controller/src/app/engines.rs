@@ -99,7 +99,7 @@ pub(super) fn refuse(plan: &Plan) -> Result<(), Error> {
         return Ok(());
     }
     let fault = |fault: &culvert_engines::Fault| {
-        let detail = format!("{}: {}", fault.message, fault.next);
+        let detail = format!("{}. {}", fault.message, fault.next);
         Fault { field: fault.field.clone(), code: fault.code.clone().into(), detail }
     };
     Err(Error::Invalid(plan.faults.iter().map(fault).collect()))
