@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,7 @@ use culvert_integration::kube::ControlPlane;
 use culvert_integration::process::{self, Child};
 use culvert_integration::wait;
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard};
 
 /// A round of the operator and a little more, on a busy machine.
 const ROUND: Duration = Duration::from_secs(60);
@@ -20,15 +22,21 @@ const PATH: &str = "services/shop.orders.0a1b2c3d/backups/one";
 /// A moment that has been.
 const THEN: &str = "2026-01-01T00:00:00Z";
 
+/// One story at a time: what they say for a service stands only until the operator looks, which on a machine that is
+/// busy with other stories is before anybody else did.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 struct World {
     plane: ControlPlane,
     _operator: Child,
     _folder: tempfile::TempDir,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl World {
     /// A cluster with a target, a service that is said to answer, and an operator.
     async fn open() -> Result<Self> {
+        let alone = ALONE.lock().await;
         let plane = ControlPlane::start().await?;
         let folder = tempfile::tempdir()?;
         let definitions = Path::new(env!("CARGO_MANIFEST_DIR")).join("../resources/crds");
@@ -41,7 +49,7 @@ impl World {
         let described = json!({"runnerImage": "localhost/culvert-runner:1", "engines": images});
         plane.apply(&object("DataPlane", "", "default", described).to_string()).await?;
         let operator = operator(&plane, folder.path())?;
-        let world = Self { plane, _operator: operator, _folder: folder };
+        let world = Self { plane, _operator: operator, _folder: folder, _alone: alone };
         world.plane.apply(SECRET).await?;
         world
             .make("BackupTarget", "away", json!({"s3": {"bucket": "b"}, "secret": {"name": "keys"}}))
@@ -98,8 +106,16 @@ impl World {
     /// Starts a backup and waits for its Job, having the service answer meanwhile.
     async fn begun(&self, backup: &str) -> Result<()> {
         let job = format!("job/{backup}-backup");
+        let what = format!("backup/{backup}");
+        let tries = AtomicU32::new(0);
+        // The operator takes back what is said here, so the backup is looked at in the same moment.
         let round = || async {
-            self.answering("orders").await?;
+            let told = format!("story/try={}", tries.fetch_add(1, Ordering::Relaxed));
+            let (first, second) = (format!("{told}-a"), format!("{told}-b"));
+            tokio::try_join!(self.answering("orders"), self.annotate(&what, &first), async {
+                self.answering("orders").await?;
+                self.annotate(&what, &second).await
+            },)?;
             self.object(&job).await.map(drop)
         };
         wait::until(ROUND, round).await
