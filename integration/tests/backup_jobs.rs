@@ -319,7 +319,7 @@ async fn a_schedule_makes_one_backup_however_often_its_job_runs() -> anyhow::Res
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_dies_in_the_middle_is_waited_for() -> anyhow::Result<()> {
     let mut place = Place::make().await?;
-    place.fill(150).await?;
+    place.fill(600).await?;
     place.make_backup("one").await?;
     let mut job = place.start(&place.backup_job(Some("one"), Method::Physical)?, &[])?;
     place.uploading().await?;
@@ -336,7 +336,7 @@ async fn a_store_that_dies_in_the_middle_is_waited_for() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_that_was_killed_or_cancelled_leaves_no_half_backup() -> anyhow::Result<()> {
     let place = Place::make().await?;
-    place.fill(150).await?;
+    place.fill(600).await?;
     place.make_backup("one").await?;
     let config = place.backup_job(Some("one"), Method::Physical)?;
     let job = place.start(&config, &[])?;
