@@ -57,7 +57,7 @@ pub(super) fn settle(
 ) -> Result<Certificates, Error> {
     let domain = domain(names)?;
     let authority = match held.authority.map(|secret| load(secret, &domain)) {
-        // Half of the root's life must be left: every certificate below it shall live out its own.
+        // More than one life of a certificate must be left: each below it shall live out its own.
         Some(Some(authority)) if authority.not_after() - now > LIFE * 2 => authority,
         _ => Authority::root(&domain, now).map_err(Error::making)?,
     };
