@@ -8,7 +8,7 @@
 //! what is released; and the runner, which asks whether a change needs a restart. Everything is a pure
 //! function of its arguments: no clock, no cluster, no file.
 //!
-//! - [`catalogue`]: the engines; [`Engine::check`]: every fault of a spec at once, each with its field;
+//! - [`catalogue()`]: the engines; [`Engine::check`]: every fault of a spec at once, each with its field;
 //! - [`Engine::resolve_version`] and [`Engine::resolve_parameters`]: from what a person wrote to what is
 //!   released;
 //! - [`plan()`]: what a change alters, what it restarts, for how long writes stop, and what is refused;

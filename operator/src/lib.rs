@@ -21,7 +21,7 @@
 //! - to decide from a status field of ours: the status is an output; conditions are computed each time from
 //!   what is seen in the cluster;
 //! - to let anything that a new version of the operator computes otherwise reach a pod's template: an
-//!   upgrade of the operator would restart every database ([`reconcile`](crate::reconcile) `kept`);
+//!   upgrade of the operator would restart every database ([`reconcile`] `kept`);
 //! - to wait inside a reconcile: return with a requeue, the next round looks again;
 //! - to return an error for something that only a person can mend: say it in a condition, errors are for
 //!   what may succeed on the next try;

@@ -24,7 +24,7 @@ pub fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// Writes only what differs. True when it did.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn update(path: &Path, contents: &[u8]) -> io::Result<bool> {
     if std::fs::read(path).is_ok_and(|old| old == contents) {
         return Ok(false);

@@ -3,8 +3,8 @@
 //! What is general (who is primary, processes, probes) is not here. What the engine has not, this driver makes of what
 //! it has: an identity of the data and an epoch travel with the data in a key ([`record`]), since offsets alone do not
 //! tell which of two members is further; a replica that has no primary to follow follows nobody, which still refuses
-//! writes ([`settings`]); a backup is the snapshot that a new replica would get ([`snapshot`]), and a restore puts it
-//! where the append-only file begins ([`restore`]).
+//! writes ([`settings`]); a backup is the snapshot that a new replica would get ([`wire`]), and a restore puts it
+//! where the append-only file begins ([`fill`]).
 //!
 //! The append-only file is always on. Without it a primary that crashes comes back empty, and its replicas would copy
 //! the emptiness: the classic way to lose everything.

@@ -6,7 +6,7 @@
 //!
 //! The record holds what is wanted. Somebody who edits the object with kubectl makes the two
 //! differ: `in_sync` is false then, a change that touches their fields is refused unless it is
-//! forced, and [`App::adopt_data_service`] takes what is there as what is wanted.
+//! forced, and [`super::App::adopt_data_service`] takes what is there as what is wanted.
 
 mod change;
 mod compare;
