@@ -46,17 +46,14 @@ impl Volume {
         })
     }
 
-    /// Free bytes below which new writes are refused: 3 % of the volume, at least three segments of PostgreSQL's log,
-    /// at most 2 GiB. Of a volume below 1 GiB, which only tests have, a twentieth.
+    /// Free bytes below which new writes are refused: 3 % of the volume, at least four segments of PostgreSQL's log
+    /// (16 MiB each), at most 2 GiB; never more than a quarter.
     #[must_use]
     pub fn low(self) -> u64 {
-        if self.bytes < 1 << 30 {
-            return self.bytes / 20;
-        }
-        (self.bytes / 100 * 3).clamp(48 << 20, 2 << 30)
+        (self.bytes / 100 * 3).clamp(64 << 20, 2 << 30).min(self.bytes / 4)
     }
 
-    /// Bytes of the reserve.
+    /// Bytes of the reserve: at its smallest two segments, as a recovery ends with a new one.
     #[must_use]
     pub fn reserve(self) -> u64 {
         self.low() / 2
@@ -136,12 +133,19 @@ mod tests {
         for gib in [1, 10, 1000] {
             let volume = |free| Volume { bytes: gib * GIB, free };
             let low = volume(0).low();
-            assert!((48 << 20..=2 * GIB).contains(&low), "{gib}");
+            assert!((64 << 20..=2 * GIB).contains(&low), "{gib}");
             assert!(low + volume(0).reserve() < gib * GIB / 10);
             assert_eq!(volume(low - 1).pressure(), Pressure::High);
             assert_eq!(volume(low).pressure(), Pressure::Between);
             assert_eq!(volume(low * 2).pressure(), Pressure::None);
         }
+    }
+
+    #[test]
+    fn the_reserve_of_the_smallest_volume_lets_a_recovery_end() {
+        let volume = Volume { bytes: 256 << 20, free: 200 << 20 };
+        assert!(volume.reserve() >= 32 << 20);
+        assert!(volume.low() + volume.reserve() < volume.bytes / 2);
     }
 
     #[test]

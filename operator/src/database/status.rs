@@ -96,7 +96,8 @@ impl<'a> Facts<'a> {
             return Some(self.waits_for_source());
         }
         if self.wanted == 0 || (self.ready >= self.wanted && self.available()) {
-            return self.nearly_full();
+            // It serves, and may still refuse writes on a full volume, or have a wrong clock.
+            return why::problem(&self.seen.told).or_else(|| self.nearly_full());
         }
         let (events, logs) =
             (events(work, self.parent).await, logs(work, self.parent, &self.seen.pods).await);

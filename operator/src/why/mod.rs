@@ -28,6 +28,7 @@ use k8s_openapi::jiff::Timestamp;
 
 pub(crate) use claims::no_class;
 pub(crate) use refusal::refusal;
+pub(crate) use told::problem;
 
 /// What is looked at: all of one database.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +57,7 @@ pub(crate) fn deepest(seen: &Snapshot<'_>) -> Option<Why> {
     created
         .or_else(|| claims::cause(seen))
         .or_else(|| seen.pods.iter().find_map(|pod| pods::cause(seen, pod)))
-        .or_else(|| told::cause(seen))
+        .or_else(|| told::cause(seen.told))
 }
 
 /// A cause.

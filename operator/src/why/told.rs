@@ -1,16 +1,29 @@
 //! What instances say of themselves: a wrong parameter, a full disk, a wrong clock, an archive that fails.
+use std::collections::BTreeMap;
+
 use culvert_resources::instance::InstanceStatus;
 use culvert_resources::{WhoCanFix, Why};
 
-use super::{Snapshot, line, seen_in, why};
+use super::{line, seen_in, why};
 
-/// The primary's problem first: a replica mostly suffers from it.
-pub(super) fn cause(seen: &Snapshot<'_>) -> Option<Why> {
-    let mut told: Vec<(&String, &InstanceStatus)> = seen.told.iter().collect();
+/// The problem that an instance tells, or that it is not well. The primary's first: a replica mostly suffers from it.
+pub(super) fn cause(told: &BTreeMap<String, InstanceStatus>) -> Option<Why> {
+    first(told, |status| status.problem.clone().map(cleaned).or_else(|| unhealthy(status)))
+}
+
+/// The problem that an instance tells, though it may serve.
+pub(crate) fn problem(told: &BTreeMap<String, InstanceStatus>) -> Option<Why> {
+    first(told, |status| status.problem.clone().map(cleaned))
+}
+
+fn first(
+    told: &BTreeMap<String, InstanceStatus>,
+    of: impl Fn(&InstanceStatus) -> Option<Why>,
+) -> Option<Why> {
+    let mut told: Vec<(&String, &InstanceStatus)> = told.iter().collect();
     told.sort_by_key(|(pod, status)| (status.role != "primary", *pod));
     told.into_iter().find_map(|(pod, status)| {
-        let problem = status.problem.clone().map(cleaned);
-        problem.or_else(|| unhealthy(status)).map(|why| match why.object {
+        of(status).map(|why| match why.object {
             Some(_) => why,
             None => seen_in(why, "Pod", pod),
         })
@@ -45,20 +58,6 @@ fn unhealthy(status: &InstanceStatus) -> Option<Why> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
-
-    fn found(told: &BTreeMap<String, InstanceStatus>) -> Option<Why> {
-        cause(&Snapshot {
-            pods: &[],
-            events: &[],
-            claims: &[],
-            stateful_set: "orders",
-            missing: 0,
-            told,
-            logs: &BTreeMap::new(),
-            now: "2026-11-25T12:00:30Z".parse().unwrap(),
-        })
-    }
 
     fn status(role: &str, code: &str) -> InstanceStatus {
         let problem = why(code, WhoCanFix::Developer, "Something.\nand more", "Mend it.");
@@ -71,17 +70,19 @@ mod tests {
             ("orders-0".to_owned(), status("replica", "cannot_follow")),
             ("orders-1".to_owned(), status("primary", "disk_full")),
         ]);
-        let why = found(&told).unwrap();
+        let why = cause(&told).unwrap();
         assert_eq!((why.code.as_str(), why.message.as_str()), ("disk_full", "Something."));
         assert_eq!(why.object.as_deref(), Some("Pod/orders-1"));
+        assert_eq!(problem(&told), Some(why));
     }
 
     #[test]
     fn what_is_well_has_no_cause() {
         let well = InstanceStatus { role: "primary".to_owned(), healthy: true, ..InstanceStatus::default() };
-        assert_eq!(found(&BTreeMap::from([("orders-0".to_owned(), well)])), None);
+        assert_eq!(cause(&BTreeMap::from([("orders-0".to_owned(), well)])), None);
         let starts = InstanceStatus { doing: "recovering".to_owned(), ..InstanceStatus::default() };
-        let why = found(&BTreeMap::from([("orders-0".to_owned(), starts)])).unwrap();
+        let why = cause(&BTreeMap::from([("orders-0".to_owned(), starts)])).unwrap();
         assert_eq!(why.who, WhoCanFix::Nobody);
+        assert_eq!(problem(&BTreeMap::from([("orders-0".to_owned(), InstanceStatus::default())])), None);
     }
 }
