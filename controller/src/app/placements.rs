@@ -59,6 +59,7 @@ impl App {
         let caller = Caller::controller(org);
         let which = BackupTargetRef::Id(placement.target);
         let Some(target) = self.store().org(&caller).backup_target(&which).await? else { return Ok(()) };
+        let was_due = placement.due_at;
         let never_sent = placement.sent.is_none() && placement.trouble.is_empty();
         let placed = match target.deleted_at {
             Some(_) if never_sent => Ok(Placed::Gone),
@@ -79,11 +80,11 @@ impl App {
             }
             Ok(placed) => {
                 settle(&mut placement, placed, now);
-                tx.put_placement(&placement).await?;
+                tx.put_placement(&placement, was_due).await?;
             }
             Err(trouble) => {
                 postpone(&mut placement, &trouble, now);
-                tx.put_placement(&placement).await?;
+                tx.put_placement(&placement, was_due).await?;
             }
         }
         tx.commit().await?;
@@ -94,7 +95,7 @@ impl App {
     async fn note_attempt(&self, caller: &Caller, placement: &mut Placement) -> Result<(), Error> {
         placement.trouble = "it is being sent".to_owned();
         let tx = self.store().write(caller).await?;
-        tx.put_placement(placement).await?;
+        tx.put_placement(placement, placement.due_at).await?;
         tx.commit().await?;
         Ok(())
     }

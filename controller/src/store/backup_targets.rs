@@ -162,13 +162,15 @@ impl OrgTx {
         Ok(())
     }
 
-    /// Writes down how an attempt to send a target went.
-    pub async fn put_placement(&self, placement: &Placement) -> Result<(), StoreError> {
+    /// Writes down how a look at a placement went that was due at `was_due`. One that was hurried
+    /// during the look stays due: what was seen may be older than the cause of the hurry.
+    pub async fn put_placement(&self, placement: &Placement, was_due: Time) -> Result<(), StoreError> {
         use target_placement::Column as C;
+        let due = Expr::case(C::DueAt.eq(ms(was_due)), ms(placement.due_at)).finally(Expr::col(C::DueAt));
         target_placement::Entity::update_many()
             .col_expr(C::Sent, Expr::value(placement.sent.as_ref().map(json).transpose()?))
             .col_expr(C::Trouble, Expr::value(placement.trouble.as_str()))
-            .col_expr(C::DueAt, Expr::value(ms(placement.due_at)))
+            .col_expr(C::DueAt, due.into())
             .filter(self.this_placement(placement))
             .exec(&self.conn)
             .await?;
