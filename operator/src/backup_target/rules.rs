@@ -157,7 +157,7 @@ impl Seen<'_> {
             return;
         }
         match (self.current_probe(), self.why()) {
-            (Some(probe), None) if probe.ok => {
+            (Some(probe), None) if probe.ok && !self.stale(probe) => {
                 let message =
                     format!("written, read, listed and deleted in {} ms{}", probe.took_ms, skew(probe));
                 conditions.say(Reachable, true, "Checked", message);
