@@ -164,17 +164,22 @@ fn reads_give_the_same_bytes_and_exit_codes_as_direct_access() {
             &["top", "pods", "-n", n],
         ];
         for read in reads {
-            let direct = scene.cluster.kubectl(read).await?;
-            let through = scene.kubectl(read).await?;
-            ensure!(direct.status.code() == through.status.code(), "{read:?}: {direct:?}, {through:?}");
-            ensure!(
-                direct.stdout == through.stdout && direct.stderr == through.stderr,
-                "{read:?}:\n{}{}\n---\n{}{}",
-                String::from_utf8_lossy(&direct.stdout),
-                String::from_utf8_lossy(&direct.stderr),
-                String::from_utf8_lossy(&through.stdout),
-                String::from_utf8_lossy(&through.stderr),
-            );
+            // Again when they differ: a table tells ages, and a second may begin between the two.
+            wait::until(Duration::from_secs(10), || async {
+                let direct = scene.cluster.kubectl(read).await?;
+                let through = scene.kubectl(read).await?;
+                ensure!(direct.status.code() == through.status.code(), "{read:?}: {direct:?}, {through:?}");
+                ensure!(
+                    direct.stdout == through.stdout && direct.stderr == through.stderr,
+                    "{read:?}:\n{}{}\n---\n{}{}",
+                    String::from_utf8_lossy(&direct.stdout),
+                    String::from_utf8_lossy(&direct.stderr),
+                    String::from_utf8_lossy(&through.stdout),
+                    String::from_utf8_lossy(&through.stderr),
+                );
+                Ok(())
+            })
+            .await?;
         }
         Ok(())
     });

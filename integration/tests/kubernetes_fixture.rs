@@ -163,7 +163,7 @@ async fn a_pod_runs_is_read_and_is_entered() {
         .unwrap();
     assert_eq!(cluster.get(&["-n", space.name(), "logs", "web"]).await.unwrap(), "started\n");
     let inside = cluster.get(&["-n", space.name(), "exec", "web", "--", "cat", "/etc/group"]).await.unwrap();
-    assert!(inside.contains("postgres:x:999:"), "{inside}");
+    assert!(inside.contains("nogroup:x:65534:"), "{inside}");
     let exit =
         cluster.kubectl(&["-n", space.name(), "exec", "web", "--", "sh", "-c", "exit 42"]).await.unwrap();
     assert_eq!(exit.status.code(), Some(42));
@@ -259,7 +259,8 @@ async fn a_cluster_starts_again_with_its_data_and_then_leaves_nothing() {
     let mut up = kit("up");
     up.arg(&folder);
     process::run(up).await.unwrap();
-    // Ready now, and not by the status of last time: a container can be entered.
+    // Nothing is ready by the status of last time: what is told now is so, and a container can be entered.
+    cluster.get(&["wait", "--for=condition=Ready", "--timeout=60s", "pod/web"]).await.unwrap();
     let inside = cluster.get(&["exec", "web", "--", "echo", "again"]).await.unwrap();
     assert_eq!(inside, "again\n");
 

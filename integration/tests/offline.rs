@@ -70,7 +70,7 @@ async fn a_cluster_goes_on_without_its_control_plane() -> anyhow::Result<()> {
         },
     });
     let made = stage.admin.post("/data-services", &wish).await?.ok()?;
-    let id = made["id"].as_str().context("a data service without an id")?.to_owned();
+    let id = made["data_service"]["id"].as_str().context("a data service without an id")?.to_owned();
     shown(&stage.admin, &id, "ready").await?;
     let service = plane.service(namespace.name(), "orders");
     plane.target(namespace.name(), "vault", &store, "backups").await?;
