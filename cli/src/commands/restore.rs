@@ -40,7 +40,7 @@ pub(crate) const NOUN: Noun = Noun {
   culvert restore create orders-copy --data-service orders --to 2026-11-24T18:00:00Z
   culvert restore list")]
 pub(crate) enum Restore {
-    Create(Create),
+    Create(Box<Create>),
     List(List),
     Get(Get),
 }
@@ -82,6 +82,21 @@ pub(crate) struct Create {
     /// Instances of the new service
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u8).range(1..=5))]
     replicas: Option<u8>,
+    /// A commit waits for a standby; no when only --replicas is given
+    #[arg(long, requires = "replicas")]
+    synchronous: bool,
+    /// CPU of each instance, such as 500m or 2
+    #[arg(long, requires = "memory")]
+    cpu: Option<String>,
+    /// Memory of each instance, such as 2Gi
+    #[arg(long, requires = "cpu")]
+    memory: Option<String>,
+    /// Volume of each instance, such as 20Gi
+    #[arg(long, value_name = "SIZE")]
+    storage: Option<String>,
+    /// Where backups and the log archive of the new service go; nowhere when left out
+    #[arg(long, value_name = "TARGET", conflicts_with = "in_place")]
+    backup_target: Option<String>,
     /// Version of the new service
     #[arg(long)]
     version: Option<String>,
@@ -118,7 +133,7 @@ pub(crate) struct Get {
 
 pub(crate) async fn run(run: &Invocation, command: Restore) -> Result<(), Failure> {
     match command {
-        Restore::Create(args) => create(run, args).await,
+        Restore::Create(args) => create(run, *args).await,
         Restore::List(args) => {
             NOUN.list(run, &[("data_service", args.data_service.as_deref())], args.extent).await
         }
@@ -169,7 +184,17 @@ async fn source(client: &Client, args: &Create) -> Result<Value, Failure> {
 fn overrides(args: &Create) -> Map<String, Value> {
     let mut overrides = Map::new();
     if let Some(replicas) = args.replicas {
-        overrides.insert("topology".to_owned(), json!({ "replicas": replicas }));
+        let topology = json!({ "replicas": replicas, "synchronous": args.synchronous });
+        overrides.insert("topology".to_owned(), topology);
+    }
+    if let (Some(cpu), Some(memory)) = (&args.cpu, &args.memory) {
+        overrides.insert("resources".to_owned(), json!({ "cpu": cpu, "memory": memory }));
+    }
+    if let Some(size) = &args.storage {
+        overrides.insert("storage".to_owned(), json!({ "size": size }));
+    }
+    if let Some(target) = &args.backup_target {
+        overrides.insert("backup".to_owned(), json!({ "target": target }));
     }
     if let Some(version) = &args.version {
         overrides.insert("version".to_owned(), json!(version));
