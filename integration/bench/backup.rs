@@ -172,7 +172,6 @@ impl Bench {
             path: "services/bench".into(),
             archived: false,
             jitter_seconds: 0,
-            verify_every: 0,
             service_spec: json!({}),
             deletion_policy: DeletionPolicy::Delete,
         }))

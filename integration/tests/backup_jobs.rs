@@ -131,7 +131,6 @@ impl Place {
             path: SERVICE.into(),
             archived: false,
             jitter_seconds: 0,
-            verify_every: 0,
             service_spec: json!({"engine": "postgresql", "version": "15"}),
             deletion_policy: DeletionPolicy::Delete,
         }))

@@ -106,9 +106,6 @@ pub struct BackupJob {
     /// Seconds from the due time at which a scheduled run begins.
     #[serde(default)]
     pub jitter_seconds: i64,
-    /// Restore it in a throwaway service afterwards. In a schedule: every n-th.
-    #[serde(default)]
-    pub verify_every: i64,
     /// For the manifest: the spec of the data service, so that a bucket alone is enough to restore.
     pub service_spec: serde_json::Value,
     /// For a Backup that the Job makes itself.

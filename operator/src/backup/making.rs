@@ -121,7 +121,6 @@ pub(crate) struct Occasion {
     pub(crate) schedule: Option<String>,
     pub(crate) method: Method,
     pub(crate) jitter_seconds: i64,
-    pub(crate) verify_every: i64,
     pub(crate) deletion_policy: DeletionPolicy,
 }
 
@@ -147,7 +146,6 @@ pub(crate) fn config(parts: Parts<'_>, occasion: Occasion, reach: &Reach) -> Bac
         path: folder(service, Some(database), &target),
         archived: archive.is_some_and(|archive| archive.target == target),
         jitter_seconds: occasion.jitter_seconds,
-        verify_every: occasion.verify_every,
         service_spec: serde_json::to_value(&service.spec).unwrap_or_default(),
         deletion_policy: occasion.deletion_policy,
     }
@@ -188,7 +186,6 @@ pub(crate) fn backup_task(backup: &Backup, parts: Parts<'_>) -> Task {
         schedule: backup.spec.schedule.clone(),
         method: backup.spec.method,
         jitter_seconds: 0,
-        verify_every: 0,
         deletion_policy: backup.spec.deletion_policy,
     };
     let config = config(parts, occasion, &reach);

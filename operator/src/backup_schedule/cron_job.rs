@@ -66,8 +66,6 @@ fn task(schedule: &BackupSchedule, parts: Parts<'_>) -> Task {
         schedule: Some(schedule.name_any()),
         method: spec.method,
         jitter_seconds: jitter,
-        // The operator asks for verification itself: only it can count across failures.
-        verify_every: 0,
         deletion_policy: DeletionPolicy::Delete,
     };
     let config = making::config(parts, occasion, &reach);

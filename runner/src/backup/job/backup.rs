@@ -84,7 +84,7 @@ async fn scheduled(
         JobError::Configuration(format!("{JOB_NAME} is not set, and tells when the run was due"))
     })?;
     let run = schedule::run(schedule, &job_name)?;
-    let wait = run.wait(schedule, job.jitter_seconds, Timestamp::now());
+    let wait = run.wait(job.jitter_seconds, Timestamp::now());
     tokio::select! {
         () = ended.cancelled() => return Err(JobError::Ended),
         () = tokio::time::sleep(wait) => {}
