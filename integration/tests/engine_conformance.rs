@@ -208,18 +208,33 @@ impl Life<'_> {
         database.status.and_then(|status| status.primary).context("no primary")
     }
 
-    /// The primary's pod is killed: another takes over, and nothing that was acknowledged is lost.
+    /// The primary's pod is killed, and each that comes in its place, as on a node that is broken: another takes over,
+    /// and nothing that was acknowledged is lost.
     async fn breaks(&self, service: &Service<'_>) -> anyhow::Result<()> {
         let killed = self.primary(service).await?;
         self.put(service, "before", "2").await?;
-        let kill = ["-n", &self.namespace, "delete", "pod", &killed, "--force", "--grace-period=0"];
-        self.plane.cluster().get(&kill).await?;
-        let taken_over = until(FAILOVER, || async {
-            self.put(service, "after", "3").await?;
-            self.holds(service, "before", Some("2")).await?;
+        let kill = [
+            "-n",
+            &self.namespace,
+            "delete",
+            "pod",
+            &killed,
+            "--force",
+            "--grace-period=0",
+            "--ignore-not-found",
+        ];
+        let another = until(FAILOVER, || async {
             let primary = self.primary(service).await?;
+            if primary == killed {
+                self.plane.cluster().get(&kill).await?;
+            }
             ensure!(primary != killed, "{primary} is still told to be the primary");
             Ok(())
+        });
+        self.plane.explained(another.await, &self.namespace).await?;
+        let taken_over = until(FAILOVER, || async {
+            self.put(service, "after", "3").await?;
+            self.holds(service, "before", Some("2")).await
         });
         self.plane.explained(taken_over.await, &self.namespace).await?;
         service.ready().await?;
