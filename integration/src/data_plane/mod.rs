@@ -57,7 +57,16 @@ impl DataPlane {
     }
 
     async fn start() -> anyhow::Result<Self> {
-        let cluster = Cluster::shared().await?;
+        Self::start_in(Cluster::shared().await?).await
+    }
+
+    /// Another, in a cluster of its own with one node. Needs root. It lives until the program ends, as what is shared
+    /// does; nothing of it stays then.
+    pub async fn another() -> anyhow::Result<Self> {
+        Self::start_in(Box::leak(Box::new(Cluster::start(1).await?))).await
+    }
+
+    async fn start_in(cluster: &'static Cluster) -> anyhow::Result<Self> {
         for part in ["dns", "storage", "engines"] {
             cluster.add(part).await?;
         }

@@ -27,6 +27,13 @@ impl DataPlane {
         Ok(store)
     }
 
+    /// Starts a copy of a store of another cluster beside this one.
+    pub async fn copy_of(&self, store: &Store) -> anyhow::Result<Store> {
+        let copy = store.copied_to(&self.cluster().address().to_string()).await?;
+        self.cluster().open(copy.address().port()).await?;
+        Ok(copy)
+    }
+
     /// Makes a target of a bucket, with its Secret, and waits until it counts as reachable.
     pub async fn target(
         &self,

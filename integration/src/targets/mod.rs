@@ -16,7 +16,7 @@ use anyhow::Context;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tokio::sync::OnceCell;
 
-use crate::process::{self, Child};
+use crate::process::{self, Child, Signal};
 
 pub use azure::Azure;
 pub use s3::S3;
@@ -58,6 +58,16 @@ impl Place {
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         let server = self.child.take().context("the server does not run")?;
         server.terminate(Duration::from_secs(10)).await.map(drop)
+    }
+
+    /// Has the server stand still: it is there, and answers nothing.
+    pub fn pause(&mut self) -> anyhow::Result<()> {
+        self.child.as_mut().context("the server does not run")?.signal(Signal::Stop)
+    }
+
+    /// Has it go on after [`Place::pause`].
+    pub fn go_on(&mut self) -> anyhow::Result<()> {
+        self.child.as_mut().context("the server does not run")?.signal(Signal::Cont)
     }
 
     /// Where it listens.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Place, files, program};
+use crate::process;
 
 /// An S3 server (versitygw), addressed by path; gone when dropped. Buckets are folders and
 /// objects files, so that a story can look at what was stored, and damage it.
@@ -24,6 +25,18 @@ impl S3 {
         std::fs::create_dir(store.path("about"))?;
         store.resume().await?;
         Ok(store)
+    }
+
+    /// Starts another at a free port of `host`, with a copy of what this one holds, as a mirror elsewhere has it.
+    pub async fn copied_to(&self, host: &str) -> anyhow::Result<Self> {
+        let mut copy = Self { place: Place::new(host)?, secret: secret() };
+        for part in ["data", "about"] {
+            let mut cp = Command::new("cp");
+            cp.args(["--archive", "--no-target-directory"]).arg(self.path(part)).arg(copy.path(part));
+            process::run(cp).await?;
+        }
+        copy.resume().await?;
+        Ok(copy)
     }
 
     /// Starts it again after [`Place::kill`], where and with what it was.
