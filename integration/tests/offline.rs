@@ -24,7 +24,24 @@ async fn enrol(stage: &Stage, plane: &DataPlane) -> anyhow::Result<Enrolled> {
     let kubeconfig = agent_kubeconfig(plane.cluster()).await?;
     let cluster = stage.admin.cluster_create("edge").await?;
     let token = stage.admin.join_token(&cluster).await?;
-    stage.enrol_as(cluster, Agent::new(&stage.controller, &kubeconfig, &token)?).await
+    // The agent is a process beside the cluster, and does not know its names.
+    let operator =
+        ["-n", "culvert-operator", "get", "service", "culvert-operator", "-o", "jsonpath={.spec.clusterIP}"];
+    let operator = plane.cluster().get(&operator).await?;
+    let agent = Agent::new(&stage.controller, &kubeconfig, &token)?;
+    stage.enrol_as(cluster, agent.flag("--operator-metrics", format!("http://{operator}:9181/metrics"))).await
+}
+
+/// Waits until the operator's own figures are known, none of them a problem.
+async fn operator_told(api: &Api, cluster: &str) -> anyhow::Result<()> {
+    wait::until(SEEN, || async {
+        let told = api.get(&format!("/clusters/{cluster}/metrics?since=10m")).await?.ok()?;
+        let series = told["series"].as_array().context("no series")?;
+        let leads = series.iter().any(|one| one["name"] == "culvert_operator_leading");
+        ensure!(leads && told["problems"] == json!([]), "{told:#}");
+        Ok(())
+    })
+    .await
 }
 
 /// Waits until the control plane shows a fresh service in a state.
@@ -72,6 +89,7 @@ async fn a_cluster_goes_on_without_its_control_plane() -> anyhow::Result<()> {
     let made = stage.admin.post("/data-services", &wish).await?.ok()?;
     let id = made["data_service"]["id"].as_str().context("a data service without an id")?.to_owned();
     shown(&stage.admin, &id, "ready").await?;
+    operator_told(&stage.admin, &edge.cluster).await?;
     let service = plane.service(namespace.name(), "orders");
     plane.target(namespace.name(), "vault", &store, "backups").await?;
     service.sql("create table seen (at text)").await?;

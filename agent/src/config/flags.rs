@@ -64,6 +64,14 @@ pub struct Flags {
     /// Where an instance of a database is asked for its figures, where the cluster names pods otherwise
     #[arg(long, env = "CULVERT_INSTANCE_METRICS", value_name = "URL WITH {pod} {database} {namespace}")]
     pub instance_metrics: Option<String>,
+    /// Where the operator of this cluster's data services is asked for its figures; empty: nowhere
+    #[arg(
+        long,
+        env = "CULVERT_OPERATOR_METRICS",
+        value_name = "URL",
+        default_value = "http://culvert-operator.culvert-operator.svc:9181/metrics"
+    )]
+    pub operator_metrics: String,
     /// Where the status is written for `health`
     #[arg(long, env = "CULVERT_STATUS_FILE", value_name = "FILE")]
     pub status_file: Option<PathBuf>,

@@ -49,7 +49,7 @@ pub struct Settings {
     pub proxy: Option<ProxySettings>,
     /// Whether data services are watched and their credentials opened.
     pub data_services: bool,
-    /// Where instances of databases are asked for their figures.
+    /// Where instances of databases, and their operator, are asked for their figures.
     pub figures: Addresses,
     /// Where the status is written.
     pub status_file: PathBuf,
@@ -93,7 +93,7 @@ impl Settings {
             faults.push(fault);
             None
         });
-        let figures = match flags.instance_metrics.as_deref().map(str::parse::<Addresses>) {
+        let mut figures = match flags.instance_metrics.as_deref().map(str::parse::<Addresses>) {
             None => Addresses::default(),
             Some(Ok(addresses)) => addresses,
             Some(Err(error)) => {
@@ -101,6 +101,9 @@ impl Settings {
                 Addresses::default()
             }
         };
+        if let Err(error) = figures.set_operator(&flags.operator_metrics) {
+            faults.push(format!("--operator-metrics (CULVERT_OPERATOR_METRICS): {error}"));
+        }
         let (Some(controller), Some(state), Some(domain), true) =
             (controller, state, domain, faults.is_empty())
         else {

@@ -19,6 +19,7 @@ mod contract;
 pub(crate) mod data_service;
 pub(crate) mod doctor;
 pub(crate) mod engine;
+mod figures;
 pub(crate) mod follow;
 pub(crate) mod kube;
 pub(crate) mod login;

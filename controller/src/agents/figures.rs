@@ -2,13 +2,14 @@
 
 use culvert_proto::telemetry::v1 as wire;
 
-use crate::app::Source;
+use crate::app::{Of, Source};
 use crate::domain::agent::bounded_text;
 use crate::domain::figures::SeriesKey;
 use crate::domain::observed::ObjectKey;
 
-/// The role of a source whose samples are kept.
+/// The roles of sources whose samples are kept.
 const INSTANCE: &str = "instance";
+const OPERATOR: &str = "operator";
 /// The most characters kept of a problem.
 const PROBLEM_MAX: usize = 300;
 
@@ -28,16 +29,18 @@ fn of_source(source: wire::Source) -> Option<Source> {
     let wire::Source { role, namespace, pod, service, problem, samples, .. } = source;
     // Names of Kubernetes, and nothing else: they are shown.
     let named = |name: &str| ObjectKey::parse("Database", &namespace, name).is_ok();
-    if role != INSTANCE || !named(&service) || !named(&pod) {
-        return None;
-    }
+    let of = match role.as_str() {
+        INSTANCE if named(&service) && named(&pod) => Of::Service { namespace, service },
+        OPERATOR if ObjectKey::parse("DataPlane", "", &pod).is_ok() => Of::Operator,
+        _ => return None,
+    };
     let samples = samples.into_iter().filter_map(|sample| {
         let labels = sample.labels.into_iter().map(|label| (label.name, label.value)).collect();
         Some((SeriesKey::parse(&pod, &sample.name, labels)?, sample.value))
     });
     let samples = samples.collect();
     let problem = (!problem.is_empty()).then(|| bounded_text(&problem, PROBLEM_MAX));
-    Some(Source { namespace, service, instance: pod, problem, samples })
+    Some(Source { of, instance: pod, problem, samples })
 }
 
 #[cfg(test)]
@@ -61,12 +64,14 @@ mod tests {
     fn what_cannot_be_read_is_left_out() {
         let (read, unread) = read(vec![
             source("instance", "orders-0"),
-            source("operator", "operator-1"),
+            source("operator", "operator"),
+            source("operator", "../../x"),
             source("instance", "../../x"),
             wire::Source::default(),
         ]);
-        assert_eq!((read.len(), unread), (1, 8));
+        assert_eq!((read.len(), unread), (2, 10));
         assert_eq!(read[0].samples.len(), 1);
+        assert_eq!(read[1].of, Of::Operator);
         assert!(!read[0].problem.as_deref().unwrap().contains('\u{1b}'));
     }
 }

@@ -1,4 +1,4 @@
-//! Recent figures of data services.
+//! Recent figures of data services, and of the operators that run them.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +12,10 @@ use super::ask::{self, Asking, Filter, Named};
 use super::status::Problem;
 use super::wire;
 use crate::app;
-use crate::domain::DataServiceRef;
 use crate::domain::figures::Back;
+use crate::domain::{ClusterRef, DataServiceRef};
 
-/// What a data service's instances measured lately. It is kept in memory for an hour.
+/// What was measured lately. It is kept in memory for an hour.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Metrics {
     #[schema(format = DateTime)]
@@ -88,6 +88,25 @@ pub(super) async fn metrics(
 ) -> Result<Json<Metrics>, Problem> {
     let back: Option<Back> = query.since.map(|text| ask::word("since", &text)).transpose()?;
     let figures = shared.app.data_service_figures(&caller, &which, back.unwrap_or_default()).await?;
+    Ok(Json(figures.into()))
+}
+
+/// What the operator in a cluster measured of itself lately.
+#[utoipa::path(
+    get,
+    path = "/clusters/{cluster}/metrics",
+    tag = "engines",
+    params(("cluster" = String, Path, description = "Id or name"), MetricsQuery),
+    responses((status = 200, description = "The figures", body = Metrics))
+)]
+pub(super) async fn of_operator(
+    State(shared): State<Shared>,
+    Asking(caller): Asking,
+    Named(which): Named<ClusterRef>,
+    Filter(query): Filter<MetricsQuery>,
+) -> Result<Json<Metrics>, Problem> {
+    let back: Option<Back> = query.since.map(|text| ask::word("since", &text)).transpose()?;
+    let figures = shared.app.operator_figures(&caller, &which, back.unwrap_or_default()).await?;
     Ok(Json(figures.into()))
 }
 

@@ -137,6 +137,7 @@ fn data() -> OpenApiRouter<Shared> {
         .routes(routes!(witness::events))
         .routes(routes!(witness::logs))
         .routes(routes!(figures::metrics))
+        .routes(routes!(figures::of_operator))
         .routes(routes!(apply::apply))
         .routes(routes!(backup_targets::list, backup_targets::create))
         .routes(routes!(backup_targets::get, backup_targets::change, backup_targets::delete))

@@ -92,7 +92,7 @@ pub use engines::DataPlaneView;
 pub use enrolment::{AgentCertificate, Enrolled, Redeem, TurnedAway};
 pub use error::Error;
 pub use feed::{Change, Feed, News, Since};
-pub use figures::{Figures, SOURCES_MAX, Series, Source, SourceProblem};
+pub use figures::{Figures, Of, SOURCES_MAX, Series, Source, SourceProblem};
 pub use gateway::Target;
 pub use info::Info;
 pub use join_tokens::{IssuedJoinToken, NewJoinToken};

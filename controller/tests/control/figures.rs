@@ -1,6 +1,6 @@
 //! Recent figures of data services: told by agents, shown to their own organisation, bounded.
 
-use culvert_controller::app::{SOURCES_MAX, Source, Untaken};
+use culvert_controller::app::{Of, SOURCES_MAX, Source, Untaken};
 use culvert_controller::domain::Role;
 use culvert_controller::domain::figures::SeriesKey;
 use culvert_tunnel::AgentKey;
@@ -13,7 +13,8 @@ fn source(namespace: &str, service: &str, value: f64) -> Source {
     let instance = format!("{service}-0");
     let key = SeriesKey::parse(&instance, "culvert_postgresql_data_bytes", Vec::new()).unwrap();
     let samples = vec![(key, value)];
-    Source { namespace: namespace.to_owned(), service: service.to_owned(), instance, problem: None, samples }
+    let of = Of::Service { namespace: namespace.to_owned(), service: service.to_owned() };
+    Source { of, instance, problem: None, samples }
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ mod retention;
 
 use history::{History, Run};
 
+/// When a schedule without its CronJob is looked at again.
+const HINDERED: Next = Next::seconds(5);
 /// Backups that one round deletes at most, so that a mistake in a limit is seen before all are gone.
 const DELETED_AT_ONCE: usize = 5;
 
@@ -87,6 +89,7 @@ async fn reconcile(schedule: Arc<BackupSchedule>, work: Work) -> Result<Next, Er
     let found = work.parts_of(&namespace, &spec.service, &spec.target).await?;
     let table = Timetable::parse(&spec.cron, &spec.time_zone);
     let hindrance = keep_cron_job(&work, &schedule, &found, table.is_ok()).await?;
+    let hindered = hindrance.is_some();
     let backups = backups_of(&work, &schedule).await?;
     let history = history(&work, &schedule, table.as_ref().ok(), &backups).await?;
     let asked = run_now(&work, &schedule, &history).await?;
@@ -97,7 +100,8 @@ async fn reconcile(schedule: Arc<BackupSchedule>, work: Work) -> Result<Next, Er
         Ok(_) => hindrance.or_else(|| history.why()),
     };
     report(&work, &schedule, &history, Said { asked, going, cause, fit: table.is_ok() }).await?;
-    Ok(when_next(&history, work.world().now()))
+    // What it waits for, such as the release of a new service, is not watched.
+    Ok(if hindered { HINDERED } else { when_next(&history, work.world().now()) })
 }
 
 /// Keeps the CronJob current; a cause when that is not possible now. What is there stays as it is then.

@@ -36,7 +36,7 @@ pub(crate) enum Next {
 
 impl Next {
     /// After so many seconds.
-    pub(crate) fn seconds(seconds: u64) -> Self {
+    pub(crate) const fn seconds(seconds: u64) -> Self {
         Self::After(Duration::from_secs(seconds))
     }
 

@@ -76,9 +76,13 @@ fn is_member(pod: &str, database: &str) -> bool {
     ordinal.is_some_and(|text| (1..=3).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit()))
 }
 
-/// Where instances are asked: an address with `{pod}`, `{database}` and `{namespace}` in it.
+/// Where figures are asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addresses(String);
+pub struct Addresses {
+    /// Of an instance: with `{pod}`, `{database}` and `{namespace}` in it.
+    instance: String,
+    operator: Option<Uri>,
+}
 
 /// An address that cannot be asked.
 #[derive(Debug, Error)]
@@ -87,7 +91,8 @@ pub struct AddressError(String);
 
 impl Default for Addresses {
     fn default() -> Addresses {
-        Addresses(format!("http://{{pod}}.{{database}}-pods.{{namespace}}.svc:{RUNNER_PORT}/metrics"))
+        let instance = format!("http://{{pod}}.{{database}}-pods.{{namespace}}.svc:{RUNNER_PORT}/metrics");
+        Addresses { instance, operator: None }
     }
 }
 
@@ -95,7 +100,7 @@ impl FromStr for Addresses {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Addresses, AddressError> {
-        let addresses = Addresses(text.to_owned());
+        let addresses = Addresses { instance: text.to_owned(), operator: None };
         let name = || "x".to_owned();
         addresses.of(&Instance { namespace: name(), database: name(), pod: name() })?;
         Ok(addresses)
@@ -105,13 +110,31 @@ impl FromStr for Addresses {
 impl Addresses {
     pub(super) fn of(&self, instance: &Instance) -> Result<Uri, AddressError> {
         let text = self
-            .0
+            .instance
             .replace("{pod}", &instance.pod)
             .replace("{database}", &instance.database)
             .replace("{namespace}", &instance.namespace);
-        let uri: Option<Uri> = text.parse().ok();
-        uri.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some()).ok_or(AddressError(text))
+        address(&text)
     }
+
+    /// Has the operator asked there; nowhere when the text is empty.
+    ///
+    /// # Errors
+    /// [`AddressError`].
+    pub fn set_operator(&mut self, text: &str) -> Result<(), AddressError> {
+        self.operator = if text.is_empty() { None } else { Some(address(text)?) };
+        Ok(())
+    }
+
+    pub(super) fn operator(&self) -> Option<&Uri> {
+        self.operator.as_ref()
+    }
+}
+
+fn address(text: &str) -> Result<Uri, AddressError> {
+    let uri: Option<Uri> = text.parse().ok();
+    let uri = uri.filter(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+    uri.ok_or_else(|| AddressError(text.to_owned()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-//! Tells the controller what the instances of this cluster's databases measure of themselves.
+//! Tells the controller what the instances of this cluster's databases, and their operator, measure of themselves.
 //!
-//! Which instances there are is read from the databases on the shelf; each is asked by its own name in
+//! The operator is asked where there is a `DataPlane`, as only it makes one. Which instances there are is read from the databases on the shelf; each is asked by its own name in
 //! the cluster's DNS, so that no right at pods is needed. What is lost is not told again.
 mod instance;
 mod scrape;
@@ -81,11 +81,13 @@ impl Sampler {
         }
     }
 
-    /// Asks every instance once and tells what they said.
+    /// Asks everyone once and tells what they said.
     async fn round(&self, channel: Channel) -> Told {
         let found = instances(self.shelf.of_kind("Database").iter().map(|object| object.json.as_ref()));
         let asked = futures::stream::iter(found.into_iter().map(|instance| self.ask(instance)));
-        let sources: Vec<wire::Source> = asked.buffered(AT_ONCE).collect().await;
+        let (operator, sources): (_, Vec<wire::Source>) =
+            futures::join!(self.ask_operator(), asked.buffered(AT_ONCE).collect());
+        let sources: Vec<wire::Source> = operator.into_iter().chain(sources).collect();
         let mut client = TelemetryClient::with_origin(channel, self.origin.clone());
         let mut wait = self.period;
         for sources in sources.chunks(BATCH) {
@@ -95,6 +97,22 @@ impl Sampler {
             }
         }
         Told::Next(wait)
+    }
+
+    /// What the operator says, when there is one.
+    async fn ask_operator(&self) -> Option<wire::Source> {
+        let address = self.addresses.operator()?;
+        if self.shelf.of_kind("DataPlane").is_empty() {
+            return None;
+        }
+        // Which of its pods answers is not known, and does not matter.
+        let source = wire::Source {
+            role: "operator".to_owned(),
+            pod: "operator".to_owned(),
+            ..wire::Source::default()
+        };
+        let asked = scrape::read(address).await.map_err(|error| crate::causes::chain(&error));
+        Some(told_by(source, asked))
     }
 
     async fn ask(&self, instance: Instance) -> wire::Source {
@@ -109,13 +127,18 @@ impl Sampler {
             service: instance.database,
             ..wire::Source::default()
         };
-        match asked {
-            Ok(page) => {
-                let told = text::read(&page);
-                wire::Source { samples: told.samples, left_out: told.left_out, ..source }
-            }
-            Err(problem) => wire::Source { problem: crate::causes::one_line(&problem), ..source },
+        told_by(source, asked)
+    }
+}
+
+/// A source with what its page says, or why there is none.
+fn told_by(source: wire::Source, asked: Result<String, String>) -> wire::Source {
+    match asked {
+        Ok(page) => {
+            let told = text::read(&page);
+            wire::Source { samples: told.samples, left_out: told.left_out, ..source }
         }
+        Err(problem) => wire::Source { problem: crate::causes::one_line(&problem), ..source },
     }
 }
 

@@ -17,6 +17,7 @@ use crate::args::pair;
 use crate::client::Client;
 use crate::client::model::Cluster as Model;
 use crate::client::pages::{Part, gather};
+use crate::commands::figures;
 use crate::failure::{Exit, Failure};
 use crate::invocation::Invocation;
 
@@ -33,6 +34,7 @@ pub(crate) enum Cluster {
     Get(Get),
     Watch(watch::Watch),
     Diagnose(diagnose::Diagnose),
+    Metrics(Metrics),
     Kubeconfig(kubeconfig::Kubeconfig),
     #[command(subcommand)]
     Token(token::Token),
@@ -83,6 +85,19 @@ pub(crate) struct Get {
     cluster: String,
 }
 
+/// Show recent figures of the operator that runs a cluster's data services
+#[derive(Args)]
+#[command(
+    after_help = "Examples:\n  culvert cluster metrics edge-1\n  culvert cluster metrics edge-1 --since 15m -o json"
+)]
+pub(crate) struct Metrics {
+    /// Name or id of the cluster
+    cluster: String,
+    /// How far back, at most an hour
+    #[arg(long, default_value = "5m", value_parser = crate::args::duration)]
+    since: std::time::Duration,
+}
+
 /// Lock a cluster: nobody passes, and what runs through the tunnel is cut
 #[derive(Args)]
 #[command(after_help = "Examples:\n  culvert cluster lock edge-1 --message 'incident 4711'")]
@@ -118,6 +133,7 @@ pub(crate) async fn run(run: &Invocation, command: Cluster) -> Result<(), Failur
         Cluster::Get(args) => get(run, &args.cluster).await,
         Cluster::Watch(args) => Box::pin(watch::run(run, args)).await,
         Cluster::Diagnose(args) => diagnose::run(run, &args).await,
+        Cluster::Metrics(args) => metrics(run, &args).await,
         Cluster::Kubeconfig(args) => kubeconfig::run(run, args).await,
         Cluster::Token(args) => token::run(run, args).await,
         Cluster::Lock(args) => lock(run, &args).await,
@@ -156,6 +172,13 @@ async fn list(run: &Invocation, args: List) -> Result<(), Failure> {
 async fn get(run: &Invocation, cluster: &str) -> Result<(), Failure> {
     let answer = run.client().await?.get(&["clusters", cluster]).await.map_err(|f| missing(f, cluster))?;
     show::one(run, &answer.tree()?, &answer.read()?)
+}
+
+async fn metrics(run: &Invocation, args: &Metrics) -> Result<(), Failure> {
+    let client = run.client().await?;
+    let cluster = find(&client, &args.cluster).await?;
+    figures::show(run, &client, client.ask(Method::GET, &["clusters", &cluster.id, "metrics"]), args.since)
+        .await
 }
 
 async fn lock(run: &Invocation, args: &Lock) -> Result<(), Failure> {

@@ -6,6 +6,7 @@ use clap::Args;
 use http::Method;
 
 use super::NOUN;
+use crate::commands::figures;
 use crate::commands::view::{Extent, plain, text_at};
 use crate::failure::{Exit, Failure};
 use crate::invocation::{Invocation, interrupted};
@@ -235,50 +236,8 @@ pub(super) async fn diff(run: &Invocation, args: &Diff) -> Result<(), Failure> {
 pub(super) async fn metrics(run: &Invocation, args: &Metrics) -> Result<(), Failure> {
     let client = run.client().await?;
     let service = NOUN.find(&client, &args.data_service).await?;
-    let ask = client
-        .ask(Method::GET, &["data-services", text_at(&service, "id"), "metrics"])
-        .query("since", &format!("{}s", args.since.as_secs()));
-    let tree = client.send(ask).await?.tree()?;
-    let list = |key| tree.get(key).map(Tree::list).unwrap_or_default();
-    if run.out.for_people() {
-        for problem in list("problems") {
-            let (instance, why) = (text_at(problem, "instance"), text_at(problem, "problem"));
-            run.out.notice(&format!("{instance} told nothing: {why}"));
-        }
-        if tree.get("stale") == Some(&Tree::Bool(true)) {
-            run.out.notice("the cluster is not connected; nothing newer is known");
-        }
-        if list("series").is_empty() {
-            run.out.note("no figures have arrived within this time");
-            return Ok(());
-        }
-    }
-    let names: Vec<String> = list("series").iter().map(|one| text_at(one, "name").to_owned()).collect();
-    run.out.answer(&tree, &figures(list("series")), &names)
-}
-
-fn figures(series: &[Tree]) -> Table {
-    let mut table = Table::new(&["METRIC", "INSTANCE", "LAST"], &["KIND", "UNIT", "LABELS", "SAMPLES"]);
-    for one in series {
-        let samples = one.get("samples").map(Tree::list).unwrap_or_default();
-        let last = samples.last().and_then(|sample| sample.get("value")).map(plain).unwrap_or_default();
-        let unit = text_at(one, "unit");
-        // A number of bytes has no fraction.
-        let shown = match last.parse::<u64>() {
-            Ok(count) if unit == "bytes" => crate::commands::view::bytes(count),
-            _ => last,
-        };
-        table.row([
-            Cell::new(text_at(one, "name")),
-            Cell::new(text_at(one, "labels.instance")),
-            Cell::new(shown),
-            Cell::new(text_at(one, "kind")),
-            Cell::new(unit),
-            Cell::new(one.get("labels").map(plain).unwrap_or_default()),
-            Cell::new(samples.len().to_string()),
-        ]);
-    }
-    table
+    let ask = client.ask(Method::GET, &["data-services", text_at(&service, "id"), "metrics"]);
+    figures::show(run, &client, ask, args.since).await
 }
 
 pub(super) async fn export(run: &Invocation, args: &Export) -> Result<(), Failure> {

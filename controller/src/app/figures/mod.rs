@@ -1,4 +1,4 @@
-//! Recent figures of data services, in memory: agents tell them, people look at them.
+//! Recent figures of data services and operators, in memory: agents tell them, people look at them.
 //!
 //! They are lost when the process ends and are told anew within seconds, so nothing is stored. The
 //! time of a figure is ours, because a cluster's clock may be off by minutes.
@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use culvert_tunnel::AgentKey;
 
-use self::window::{ServiceKey, Window};
+use self::window::{Owner, Window};
 use super::{App, Error, Untaken};
 use crate::domain::figures::{Back, SeriesKey};
-use crate::domain::{AgentId, Caller, DataServiceRef, OrgId, Time};
+use crate::domain::{AgentId, Caller, ClusterId, ClusterRef, DataServiceRef, OrgId, Time};
 
 pub use self::window::{Figures, Series, SourceProblem};
 
@@ -27,13 +27,25 @@ const TELLINGS_MAX: u32 = 60;
 /// The most agents whose pace is remembered.
 const AGENTS_MAX: usize = 10_000;
 
-/// What one instance told of itself.
+/// Whose figures they are, in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Of {
+    /// Those of a data service.
+    Service {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        service: String,
+    },
+    /// Those of the operator.
+    Operator,
+}
+
+/// What one program told of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Source {
-    /// Namespace of the instance.
-    pub namespace: String,
-    /// The data service it works for.
-    pub service: String,
+    /// Whose figures they are.
+    pub of: Of,
     /// The instance.
     pub instance: String,
     /// Why nothing was told.
@@ -91,8 +103,8 @@ impl App {
         let mut window = self.inner.figures.window.lock().unwrap_or_else(PoisonError::into_inner);
         let mut refused = 0_u32;
         for source in sources {
-            let Source { namespace, service, instance, problem, samples } = source;
-            let key = ServiceKey { org, cluster: record.cluster, namespace, service };
+            let Source { of, instance, problem, samples } = source;
+            let key = Owner { org, cluster: record.cluster, of };
             refused = refused.saturating_add(window.take(&key, &instance, problem, samples, now));
         }
         Ok(refused)
@@ -106,13 +118,30 @@ impl App {
         back: Back,
     ) -> Result<Figures, Error> {
         let service = super::data_services::only(self.store().org(caller).data_services_named(which).await?)?;
-        let key = ServiceKey {
-            org: caller.org(),
-            cluster: service.cluster,
-            namespace: service.namespace.to_string(),
-            service: service.name.to_string(),
-        };
-        let stale = self.is_stale(caller, service.cluster).await?;
+        let (namespace, service_name) = (service.namespace.to_string(), service.name.to_string());
+        self.figures_of(caller, service.cluster, Of::Service { namespace, service: service_name }, back).await
+    }
+
+    /// The recent figures of the operator in a cluster.
+    pub async fn operator_figures(
+        &self,
+        caller: &Caller,
+        which: &ClusterRef,
+        back: Back,
+    ) -> Result<Figures, Error> {
+        let cluster = self.cluster(caller, which).await?;
+        self.figures_of(caller, cluster.cluster.id, Of::Operator, back).await
+    }
+
+    async fn figures_of(
+        &self,
+        caller: &Caller,
+        cluster: ClusterId,
+        of: Of,
+        back: Back,
+    ) -> Result<Figures, Error> {
+        let key = Owner { org: caller.org(), cluster, of };
+        let stale = self.is_stale(caller, cluster).await?;
         let until = self.now();
         let since = until - back.get();
         let window = self.inner.figures.window.lock().unwrap_or_else(PoisonError::into_inner);

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use super::Of;
 use crate::domain::figures::{SeriesKey, WINDOW};
 use crate::domain::{ClusterId, OrgId, Time};
 
@@ -23,11 +24,10 @@ const TOTAL_MAX: usize = 32_000;
 
 /// Whose figures.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct ServiceKey {
+pub(super) struct Owner {
     pub(super) org: OrgId,
     pub(super) cluster: ClusterId,
-    pub(super) namespace: String,
-    pub(super) service: String,
+    pub(super) of: Of,
 }
 
 /// One series as it is shown.
@@ -50,7 +50,7 @@ pub struct SourceProblem {
     pub at: Time,
 }
 
-/// Recent figures of one data service.
+/// Recent figures of one data service, or of an operator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figures {
     /// From when.
@@ -74,7 +74,7 @@ struct Service {
 /// What is kept of all data services.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    services: HashMap<ServiceKey, Service>,
+    services: HashMap<Owner, Service>,
     clusters: HashMap<ClusterId, usize>,
     orgs: HashMap<OrgId, usize>,
     total: usize,
@@ -85,7 +85,7 @@ impl Window {
     /// Takes what an instance told; gives how many samples had no place.
     pub(super) fn take(
         &mut self,
-        key: &ServiceKey,
+        key: &Owner,
         instance: &str,
         problem: Option<String>,
         samples: Vec<(SeriesKey, f64)>,
@@ -101,7 +101,7 @@ impl Window {
     }
 
     /// Keeps one sample; `false` when it is no number, or there is no room for its series.
-    fn put(&mut self, key: &ServiceKey, name: &SeriesKey, value: f64, now: Time) -> bool {
+    fn put(&mut self, key: &Owner, name: &SeriesKey, value: f64, now: Time) -> bool {
         if !value.is_finite() {
             return false;
         }
@@ -119,7 +119,7 @@ impl Window {
     }
 
     /// Keeps why an instance told nothing, if there is room.
-    fn note(&mut self, key: &ServiceKey, instance: &str, problem: (Time, String)) {
+    fn note(&mut self, key: &Owner, instance: &str, problem: (Time, String)) {
         let known = self.services.get_mut(key).and_then(|service| service.problems.get_mut(instance));
         if let Some(known) = known {
             *known = problem;
@@ -129,7 +129,7 @@ impl Window {
     }
 
     /// An instance tells again.
-    fn absolve(&mut self, key: &ServiceKey, instance: &str) {
+    fn absolve(&mut self, key: &Owner, instance: &str) {
         let had = self.services.get_mut(key).and_then(|service| service.problems.remove(instance));
         if had.is_some() {
             self.total -= 1;
@@ -139,7 +139,7 @@ impl Window {
     }
 
     /// Claims room for one more series or problem of a data service.
-    fn slot(&mut self, key: &ServiceKey) -> Option<&mut Service> {
+    fn slot(&mut self, key: &Owner) -> Option<&mut Service> {
         let full = self.services.get(key).is_some_and(|service| service.entries() >= SERVICE_MAX);
         if full || !self.has_room(key) {
             return None;
@@ -150,7 +150,7 @@ impl Window {
         Some(self.services.entry(key.clone()).or_default())
     }
 
-    fn has_room(&self, key: &ServiceKey) -> bool {
+    fn has_room(&self, key: &Owner) -> bool {
         self.total < TOTAL_MAX
             && self.clusters.get(&key.cluster).is_none_or(|count| *count < CLUSTER_MAX)
             && self.orgs.get(&key.org).is_none_or(|count| *count < ORG_MAX)
@@ -180,7 +180,7 @@ impl Window {
     }
 
     /// What is known of a data service.
-    pub(super) fn figures(&self, key: &ServiceKey, since: Time, until: Time, stale: bool) -> Figures {
+    pub(super) fn figures(&self, key: &Owner, since: Time, until: Time, stale: bool) -> Figures {
         let mut figures = Figures { since, until, stale, series: Vec::new(), problems: Vec::new() };
         let Some(service) = self.services.get(key) else { return figures };
         for (name, samples) in &service.series {
@@ -222,8 +222,9 @@ mod tests {
 
     const T0: Time = time::macros::datetime!(2026-03-01 10:00 UTC);
 
-    fn key(org: OrgId, cluster: ClusterId, service: &str) -> ServiceKey {
-        ServiceKey { org, cluster, namespace: "data".to_owned(), service: service.to_owned() }
+    fn key(org: OrgId, cluster: ClusterId, service: &str) -> Owner {
+        let (namespace, service) = ("data".to_owned(), service.to_owned());
+        Owner { org, cluster, of: Of::Service { namespace, service } }
     }
 
     fn name(n: usize) -> SeriesKey {
@@ -309,9 +310,9 @@ mod tests {
         let samples = vec![(name(0), f64::NAN), (name(1), f64::INFINITY)];
         assert_eq!(window.take(&ours, "i", None, samples, T0), 2);
         window.take(&ours, "i", None, vec![(name(2), 1.0)], T0);
-        let theirs = ServiceKey { org: OrgId::generate(), ..ours.clone() };
+        let theirs = Owner { org: OrgId::generate(), ..ours.clone() };
         assert!(window.figures(&theirs, T0, T0, false).series.is_empty());
-        let elsewhere = ServiceKey { cluster: ClusterId::generate(), ..ours.clone() };
+        let elsewhere = Owner { cluster: ClusterId::generate(), ..ours.clone() };
         assert!(window.figures(&elsewhere, T0, T0, false).series.is_empty());
         assert_eq!(window.figures(&ours, T0, T0, true).series.len(), 1);
     }
