@@ -1,7 +1,7 @@
 //! A data service as its user meets it: wished for, waited for, logged in to.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use culvert_resources::{DataService, Phase, Why};
@@ -14,6 +14,9 @@ use crate::process;
 /// How long a service may take until it is ready, on a machine with two cores that has
 /// its images.
 const READY: Duration = Duration::from_secs(120);
+
+/// How long a node may take to know the way to an instance that is ready.
+const WAY: Duration = Duration::from_secs(5);
 
 /// Any psql speaks to any server.
 const PSQL: &str = "/usr/lib/postgresql/15/bin/psql";
@@ -92,8 +95,21 @@ impl<'a> Service<'a> {
         self.sql_at(&self.name, sql).await
     }
 
-    /// As [`Service::sql`], at another of its Services, such as `NAME-ro`.
+    /// As [`Service::sql`], at another of its Services, such as `NAME-ro`. A refused connection, over which nothing was
+    /// sent, is tried again for a moment: a node learns the way to an instance a little after that became ready.
     pub async fn sql_at(&self, service: &str, sql: &str) -> anyhow::Result<String> {
+        let end = Instant::now() + WAY;
+        loop {
+            match self.sql_once(service, sql).await {
+                Err(error) if format!("{error:#}").contains("Connection refused") && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn sql_once(&self, service: &str, sql: &str) -> anyhow::Result<String> {
         let folder = tempfile::tempdir()?;
         let authority = folder.path().join("ca.crt");
         std::fs::write(&authority, self.secret(&format!("{}-ca", self.name), "ca.crt").await?)?;
