@@ -248,6 +248,11 @@ async fn what_somebody_did_by_hand_is_seen_kept_and_adopted() -> anyhow::Result<
     let (status, adopted) = place.act("/data-services/edited/adopt").await?;
     ensure!(status == 200 && adopted["spec"]["parameters"]["work_mem"] == "32MB", "{adopted:#}");
     ensure!(adopted["in_sync"] == true, "{adopted:#}");
+    // It is ours now: the next change of the same field is nobody's business but ours.
+    let change = json!({"spec": {"parameters": {"work_mem": "48MB"}}});
+    let (_, changed) = place.patch("edited", &change).await?;
+    place.step(&changed, "send", "done").await?;
+    ensure!(place.live("edited").await?["spec"]["parameters"]["work_mem"] == "48MB");
 
     // What was made with kubectl alone has a record too.
     let foreign = json!({"apiVersion": "data.culvert.dev/v1alpha1", "kind": "DataService",

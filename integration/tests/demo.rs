@@ -115,6 +115,9 @@ async fn the_demo_ends_with_kubectl_through_the_tunnel_and_leaves_nothing() -> a
     let log = demo.shell("kubectl -n culvert-agent logs deployment/culvert-agent").await?;
     ensure!(log.contains("connected"), "{log}");
     demo.shell("culvert cluster diagnose demo").await?;
+    demo.shell("culvert data-service scale shop-restored --replicas 2").await?;
+    let databases = demo.shell("kubectl -n data-default get culvert").await?;
+    ensure!(databases.contains("2/2"), "{databases}");
 
     // Again it does what is missing, which is nothing.
     let pod = "kubectl -n culvert-agent get pods --output name";

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 
 use culvert_resources::{Backup, BackupTarget, DataService, Restore, Verified, Why, meta};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Preconditions};
 use kube::{Api, ResourceExt as _};
 
 use super::trial::{self, Place, Step, Trial};
@@ -120,7 +120,7 @@ async fn begin(work: &Work, backup: &Backup, place: &Place) -> Result<(), Error>
         ..Namespace::default()
     };
     let namespaces: Api<Namespace> = Api::all(work.world().client());
-    created(namespaces.create(&PostParams::default(), &namespace).await, "making the namespace of a trial")
+    created(namespaces.create(&work.posting(), &namespace).await, "making the namespace of a trial")
 }
 
 /// Copies what the restore needs, and makes it. Only what is missing is made, so that it can be done again.
@@ -139,11 +139,11 @@ async fn fill(
             copy_secret(work, &from, &secret, name).await?;
         }
         let api: Api<BackupTarget> = work.api(name);
-        created(api.create(&PostParams::default(), &copy_target(target)).await, "copying the target")?;
+        created(api.create(&work.posting(), &copy_target(target)).await, "copying the target")?;
     }
     let api: Api<Restore> = work.api(place.namespace());
     let restore = trial::restore(backup, place);
-    created(api.create(&PostParams::default(), &restore).await, "making the restore of a trial")
+    created(api.create(&work.posting(), &restore).await, "making the restore of a trial")
 }
 
 /// The target without what only the agent can open, and without checks: its next use is the trial itself.
@@ -163,7 +163,7 @@ async fn copy_secret(work: &Work, from: &str, name: &str, into: &str) -> Result<
         ..Secret::default()
     };
     let api: Api<Secret> = work.api(into);
-    created(api.create(&PostParams::default(), &copy).await, "copying a Secret for a trial")
+    created(api.create(&work.posting(), &copy).await, "copying a Secret for a trial")
 }
 
 fn created<K>(result: Result<K, kube::Error>, doing: &str) -> Result<(), Error> {

@@ -10,7 +10,7 @@ use culvert_resources::{
 };
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch};
 use kube::runtime::controller::Controller;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
@@ -190,7 +190,7 @@ async fn run_now(work: &Work, schedule: &BackupSchedule, history: &History) -> R
     }
     let backup = asked_backup(schedule, &asked);
     let api: Api<Backup> = work.api(&schedule.namespace().unwrap_or_default());
-    match api.create(&PostParams::default(), &backup).await {
+    match api.create(&work.posting(), &backup).await {
         Ok(_) => {}
         Err(kube::Error::Api(answer)) if answer.code == 409 => {}
         Err(error) if namespace_ends(&error) => {}
@@ -256,7 +256,7 @@ async fn ask_for_verification(
     let Some(backup) = history::due_for_verification(spec.verify_every, backups) else { return Ok(()) };
     let api: Api<Backup> = work.api(&backup.namespace().unwrap_or_default());
     let patch = serde_json::json!({ "metadata": { "uid": backup.uid() }, "spec": { "verify": true } });
-    match api.patch(&backup.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+    match api.patch(&backup.name_any(), &work.patching(), &Patch::Merge(&patch)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
         Err(error) => Err(Error::kube("asking for a verification", error)),

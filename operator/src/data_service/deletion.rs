@@ -11,7 +11,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
-use kube::api::{DeleteParams, PostParams};
+use kube::api::DeleteParams;
 
 use super::retained::VERSION;
 use crate::database::Names;
@@ -154,7 +154,7 @@ async fn make_backup(work: &Work, service: &DataService, name: &str, target: &st
     );
     backup.metadata.namespace = Some(namespace.clone());
     backup.metadata.labels = Some([(meta::SERVICE.to_owned(), service.name_any())].into());
-    match work.api::<Backup>(&namespace).create(&PostParams::default(), &backup).await {
+    match work.api::<Backup>(&namespace).create(&work.posting(), &backup).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
         Err(error) => Err(Error::kube(format!("creating the last backup {name}"), error)),

@@ -5,7 +5,7 @@ use culvert_resources::DataSource;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Service};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, Patch};
 use kube::{Api, ResourceExt as _};
 use time::OffsetDateTime;
 
@@ -154,7 +154,7 @@ async fn grow(work: &Work, parent: &Parent<'_>, seen: &Seen, bytes: i64) -> Resu
         let patch = serde_json::json!({ "spec": { "resources": { "requests": { "storage": size } } } });
         let claims: Api<PersistentVolumeClaim> = work.api(parent.namespace);
         let name = claim.name_any();
-        let patched = claims.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let patched = claims.patch(&name, &work.patching(), &Patch::Merge(&patch)).await;
         patched.map_err(|error| Error::kube(format!("growing the claim {name}"), error))?;
         work.tell(parent.database, "VolumeGrows", &format!("the volume of {name} grows to {}", size.0)).await;
     }

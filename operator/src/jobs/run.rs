@@ -2,7 +2,7 @@
 use culvert_resources::DataPlane;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams};
 use kube::{Api, ResourceExt as _};
 
 use super::access;
@@ -31,7 +31,7 @@ impl Work {
             Some(job) => job,
             None => {
                 self.give_access(&task.namespace).await?;
-                match jobs.create(&PostParams::default(), &task.job()).await {
+                match jobs.create(&self.posting(), &task.job()).await {
                     Ok(job) => job,
                     Err(error) if namespace_ends(&error) => return Ok(Kept::NamespaceEnds),
                     // Made by a process of ours that believed itself the leader: the next round finds it.

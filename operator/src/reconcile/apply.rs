@@ -107,7 +107,7 @@ impl Work {
             changes.iter().map(|(key, value)| ((*key).to_owned(), serde_json::json!(value))).collect();
         let patch = serde_json::json!({ "metadata": { "uid": object.uid(), "annotations": annotations } });
         let api: Api<K> = self.api(&namespace);
-        match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match api.patch(&name, &self.patching(), &Patch::Merge(&patch)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
             Err(error) => Err(Error::kube(format!("annotating {} {name}", K::kind(&())), error)),
@@ -134,7 +134,7 @@ impl Work {
             "uid": object.uid(), "resourceVersion": object.resource_version(), "finalizers": finalizers,
         }});
         let api: Api<K> = self.api(&namespace);
-        match api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match api.patch(&name, &self.patching(), &Patch::Merge(&patch)).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
             Err(error) => Err(Error::kube(format!("writing the finalizers of {name}"), error)),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{FutureExt as _, StreamExt as _};
+use kube::api::{PatchParams, PostParams};
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::{Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -63,6 +64,16 @@ impl Work {
     pub(crate) fn new(world: World, name: metrics::Controller, manager: &'static str) -> Self {
         let events = Events::new(&world, manager);
         Self { world, manager, events, name, backoff: Arc::default() }
+    }
+
+    /// For making an object: its fields are this controller's, and not of somebody unknown.
+    pub(crate) fn posting(&self) -> PostParams {
+        PostParams { field_manager: Some(self.manager.to_owned()), ..PostParams::default() }
+    }
+
+    /// For changing fields of an object that is not applied whole.
+    pub(crate) fn patching(&self) -> PatchParams {
+        PatchParams { field_manager: Some(self.manager.to_owned()), ..PatchParams::default() }
     }
 
     /// What all controllers share.

@@ -8,7 +8,7 @@ use culvert_resources::{
 };
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch};
 use kube::{Api, ResourceExt as _};
 use serde_json::json;
 
@@ -95,7 +95,7 @@ fn inspect_task(seen: &Seen<'_>, target: &BackupTarget, path: String, image: Str
 async fn create(work: &Work, restore: &Restore, spec: &DataServiceSpec) -> Result<Option<Why>, Error> {
     let service = compose::service(restore, &filled_name(restore), spec.clone());
     let api: Api<DataService> = work.api(&restore.namespace().unwrap_or_default());
-    match api.create(&PostParams::default(), &service).await {
+    match api.create(&work.posting(), &service).await {
         Ok(_) => Ok(None),
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(None),
         // Refused by validation, quota or a webhook: a person must mend it, and the deadline ends the wait.
@@ -115,7 +115,7 @@ async fn prior(work: &Work, seen: &Seen<'_>) -> Result<Option<Why>, Error> {
     };
     let backup = prior_backup(seen.restore, service, target);
     let api: Api<Backup> = work.api(&service.namespace().unwrap_or_default());
-    match api.create(&PostParams::default(), &backup).await {
+    match api.create(&work.posting(), &backup).await {
         Ok(_) => Ok(None),
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(None),
         Err(error) => Err(Error::kube("creating the prior backup", error)),
@@ -161,7 +161,7 @@ impl Work {
             "metadata": { "uid": service.uid(), "annotations": { meta::DELETE_CONFIRMED: "yes" } },
             "spec": { "deletion": { "protection": false, "strategy": "Delete", "undeleteHours": 0 } },
         });
-        match api.patch(&service.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+        match api.patch(&service.name_any(), &self.patching(), &Patch::Merge(&patch)).await {
             Ok(_) => self.delete(service, DeleteParams::default()).await,
             Err(kube::Error::Api(answer)) if matches!(answer.code, 404 | 409) => Ok(()),
             Err(error) => {
@@ -230,7 +230,7 @@ async fn reserve(work: &Work, namespace: &str, volume: &str, claim: &str) -> Res
 
 async fn patch_volume(work: &Work, volume: &str, patch: &serde_json::Value) -> Result<(), Error> {
     let volumes: Api<PersistentVolume> = Api::all(work.world().client());
-    let patched = volumes.patch(volume, &PatchParams::default(), &Patch::Merge(patch)).await;
+    let patched = volumes.patch(volume, &work.patching(), &Patch::Merge(patch)).await;
     patched.map(|_| ()).map_err(|error| Error::kube(format!("patching volume {volume}"), error))
 }
 
@@ -248,7 +248,7 @@ async fn make_claim(work: &Work, namespace: &str, volume: &str, mark: &Mark) -> 
         status: None,
     };
     let api: Api<PersistentVolumeClaim> = work.api(namespace);
-    match api.create(&PostParams::default(), &claim).await {
+    match api.create(&work.posting(), &claim).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
         Err(error) => Err(Error::kube(format!("creating claim {}", mark.claim), error)),
@@ -276,7 +276,7 @@ async fn put_lease(work: &Work, restore: &Restore, saved: &serde_json::Value) ->
         spec,
     };
     let api: Api<Lease> = work.api(&restore.namespace().unwrap_or_default());
-    match api.create(&PostParams::default(), &lease).await {
+    match api.create(&work.posting(), &lease).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(answer)) if answer.code == 409 => Ok(()),
         Err(error) => Err(Error::kube("putting the Lease back", error)),

@@ -1,6 +1,8 @@
 //! Recorded against live: the difference, taking over what was done by hand, the manifest.
 
 use culvert_resources::{DataServiceSpec, meta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
+use kube::ResourceExt as _;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -101,7 +103,7 @@ impl App {
         })
     }
 
-    /// Makes the fields ours without changing them; refused when they change meanwhile.
+    /// Makes the fields ours without changing them, and nobody else's; refused when they change meanwhile.
     async fn take_hold(
         &self,
         caller: &Caller,
@@ -115,9 +117,37 @@ impl App {
         let client = self.in_cluster(caller.org(), adopted.cluster).await?;
         let objects = Place { service: adopted, client }.objects();
         let params = PatchParams::apply(meta::manager::CONTROLLER).force();
-        let held = objects.patch(adopted.name.as_str(), &params, &Patch::Apply(object)).await;
-        Ok(held.map_err(Trouble::from)?)
+        let name = adopted.name.as_str();
+        let held = objects.patch(name, &params, &Patch::Apply(object)).await.map_err(Trouble::from)?;
+        // To apply what is there already makes others no less its owners, and our next change would be
+        // refused for their sake.
+        let Some(alone) = without_other_owners(held.managed_fields()) else { return Ok(held) };
+        let metadata = json!({"resourceVersion": held.metadata.resource_version, "managedFields": alone});
+        let ours = json!({ "metadata": metadata });
+        Ok(objects.patch(name, &patching(), &Patch::Merge(ours)).await.map_err(Trouble::from)?)
     }
+}
+
+fn patching() -> PatchParams {
+    PatchParams { field_manager: Some(meta::manager::CONTROLLER.to_owned()), ..PatchParams::default() }
+}
+
+/// Who owns what, when the spec is ours alone; none when it is already. What others own of the metadata
+/// and of the status stays theirs.
+fn without_other_owners(managed: &[ManagedFieldsEntry]) -> Option<Vec<ManagedFieldsEntry>> {
+    let mut changed = false;
+    let left = managed.iter().filter_map(|entry| {
+        let mut entry = entry.clone();
+        if entry.manager.as_deref() == Some(meta::manager::CONTROLLER) || entry.subresource.is_some() {
+            return Some(entry);
+        }
+        let fields = entry.fields_v1.as_mut().and_then(|fields| fields.0.as_object_mut());
+        let Some(fields) = fields else { return Some(entry) };
+        changed |= fields.remove("f:spec").is_some();
+        (!fields.is_empty()).then_some(entry)
+    });
+    let left: Vec<_> = left.collect();
+    changed.then_some(left)
 }
 
 fn value_of(spec: &DataServiceSpec) -> Value {
@@ -130,4 +160,29 @@ fn spec_of(object: &DynamicObject) -> Result<DataServiceSpec, Error> {
         let reason = format!("the spec in the cluster cannot be read: {error}");
         Error::refused("not_readable", reason, "mend it in the cluster first")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(manager: &str, subresource: Option<&str>, fields: Value) -> ManagedFieldsEntry {
+        serde_json::from_value(json!({"manager": manager, "operation": "Update", "subresource": subresource,
+            "fieldsType": "FieldsV1", "fieldsV1": fields}))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_spec_becomes_ours_alone_and_nothing_else() {
+        let spec = json!({"f:spec": {"f:version": {}}});
+        let ours = entry(meta::manager::CONTROLLER, None, spec.clone());
+        let status = entry("culvert-operator/data-service", Some("status"), json!({"f:status": {}}));
+        let both = json!({"f:metadata": {"f:finalizers": {}}, "f:spec": {"f:version": {}}});
+        let mixed = entry("kubectl-edit", None, both);
+        let theirs = entry("kubectl-edit", None, json!({"f:metadata": {"f:finalizers": {}}}));
+        let all = [ours.clone(), status.clone(), mixed, entry("unknown", None, spec)];
+        let left = without_other_owners(&all).unwrap();
+        assert_eq!(left, [ours, status, theirs]);
+        assert_eq!(without_other_owners(&left), None);
+    }
 }
