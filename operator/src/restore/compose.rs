@@ -102,11 +102,11 @@ pub(crate) fn spec(restore: &Restore, found: &Inspected, here: &Here) -> Result<
         why("no_manifest", message, "Upgrade the operator, or restore another backup.")
     })?;
     let asked = restore.spec.overrides.clone().unwrap_or_default();
-    let storage = asked.storage.clone().unwrap_or_else(|| {
-        let mut storage = old.storage.clone();
-        storage.class = storage.class.filter(|class| here.classes.contains(class));
-        storage
-    });
+    let mut storage = asked.storage.clone().unwrap_or_else(|| old.storage.clone());
+    if asked.storage.as_ref().is_none_or(|asked| asked.class.is_none()) {
+        // Another size is no reason to leave the class.
+        storage.class = old.storage.class.clone().filter(|class| here.classes.contains(class));
+    }
     let new = DataServiceSpec {
         engine: found.engine.clone(),
         version: version(&asked, &old, found, here),
@@ -279,8 +279,10 @@ pub(crate) mod tests {
     fn overrides_come_first() {
         let asked = json!({"overrides": {"topology": {"replicas": 1}, "storage": {"size": "9Gi"},
             "backup": {"target": "new"}, "version": "17"}});
-        let spec = spec(&plain(asked), &inspected(), &Here::default()).unwrap();
+        let here = Here { classes: vec!["fast".to_owned()], versions: Vec::new() };
+        let spec = spec(&plain(asked), &inspected(), &here).unwrap();
         assert_eq!((spec.topology.replicas, spec.storage.size.0.as_str()), (1, "9Gi"));
+        assert_eq!(spec.storage.class.as_deref(), Some("fast"), "only the size was asked for");
         assert_eq!(spec.backup.unwrap().target, "new");
         assert_eq!(spec.version, "17");
     }
