@@ -72,6 +72,13 @@ pub(super) struct MetricsQuery {
     since: Option<String>,
 }
 
+impl MetricsQuery {
+    fn back(&self) -> Result<Back, Problem> {
+        let back = self.since.as_ref().map(|text| ask::word("since", text)).transpose()?;
+        Ok(back.unwrap_or_default())
+    }
+}
+
 /// What the instances of a data service measured lately.
 #[utoipa::path(
     get,
@@ -86,9 +93,7 @@ pub(super) async fn metrics(
     Named(which): Named<DataServiceRef>,
     Filter(query): Filter<MetricsQuery>,
 ) -> Result<Json<Metrics>, Problem> {
-    let back: Option<Back> = query.since.map(|text| ask::word("since", &text)).transpose()?;
-    let figures = shared.app.data_service_figures(&caller, &which, back.unwrap_or_default()).await?;
-    Ok(Json(figures.into()))
+    Ok(Json(shared.app.data_service_figures(&caller, &which, query.back()?).await?.into()))
 }
 
 /// What the operator in a cluster measured of itself lately.
@@ -105,9 +110,7 @@ pub(super) async fn of_operator(
     Named(which): Named<ClusterRef>,
     Filter(query): Filter<MetricsQuery>,
 ) -> Result<Json<Metrics>, Problem> {
-    let back: Option<Back> = query.since.map(|text| ask::word("since", &text)).transpose()?;
-    let figures = shared.app.operator_figures(&caller, &which, back.unwrap_or_default()).await?;
-    Ok(Json(figures.into()))
+    Ok(Json(shared.app.operator_figures(&caller, &which, query.back()?).await?.into()))
 }
 
 impl From<app::Figures> for Metrics {

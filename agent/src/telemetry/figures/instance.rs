@@ -176,6 +176,12 @@ mod tests {
         assert_eq!(address.to_string(), "http://orders-1.orders-pods.data.svc:9180/metrics");
         let other: Addresses = "http://[::1]:99/{namespace}/{pod}".parse().unwrap();
         assert_eq!(other.of(&instance).unwrap().to_string(), "http://[::1]:99/data/orders-1");
+        let mut addresses = Addresses::default();
+        addresses.set_operator("http://operator.data.svc:9181/metrics").unwrap();
+        assert!(addresses.operator().is_some());
+        addresses.set_operator("https://operator/").unwrap_err();
+        addresses.set_operator("").unwrap();
+        assert_eq!(addresses.operator(), None);
         for bad in ["https://{pod}/", "/metrics", "ftp://x/", ""] {
             assert!(bad.parse::<Addresses>().is_err(), "{bad}");
         }

@@ -1,7 +1,8 @@
 //! Tells the controller what the instances of this cluster's databases, and their operator, measure of themselves.
 //!
-//! The operator is asked where there is a `DataPlane`, as only it makes one. Which instances there are is read from the databases on the shelf; each is asked by its own name in
-//! the cluster's DNS, so that no right at pods is needed. What is lost is not told again.
+//! The operator is asked where there is a `DataPlane`, without which it runs nothing. Which instances
+//! there are is read from the databases on the shelf; each is asked by its own name in the cluster's
+//! DNS, so that no right at pods is needed. What is lost is not told again.
 mod instance;
 mod scrape;
 mod text;
