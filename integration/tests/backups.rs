@@ -115,13 +115,12 @@ async fn kept(service: &Service<'_>) -> anyhow::Result<Vec<String>> {
     Ok(rows.lines().map(str::to_owned).collect())
 }
 
-/// A moment that is surely after what was committed before it, and before what is committed after.
+/// A moment in whole seconds after what was committed before it, and before what is committed after: the server's
+/// clock goes over into another second on either side.
 async fn moment(service: &Service<'_>) -> anyhow::Result<String> {
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    let format = r#"select to_char(now() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;
-    let now = service.sql(format).await?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    Ok(now.trim().to_owned())
+    let over = "select pg_sleep_until(date_trunc('second', clock_timestamp()) + interval '1 second')";
+    let told = r#"select to_char(clock_timestamp() at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#;
+    Ok(service.sql(&format!("{over}; {told}; {over}")).await?.trim().to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

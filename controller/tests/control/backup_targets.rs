@@ -92,3 +92,39 @@ async fn a_repetition_makes_one_target_and_a_target_in_use_stays() {
     assert_eq!(house.app.place_targets().await.unwrap(), 1);
     assert_eq!(admin.get("/backup-targets/main").await.refused(404), "not_found");
 }
+
+/// The cluster's agent comes with another key while its targets are sent with the old one.
+#[rstest::rstest]
+#[tokio::test]
+async fn a_placement_that_is_hurried_while_it_is_looked_at_stays_due(
+    #[values(On::Sqlite, On::Postgres)] on: On,
+) {
+    let house = House::open(on).await;
+    let admin = house.admin().await;
+    admin.post("/backup-targets", s3("main")).await.ok(201);
+    let cluster = admin.post("/clusters", json!({"name": "edge"})).await.ok(201);
+    let store = house.store().await;
+    let caller = house.caller().await;
+    let rows = store.org(&caller);
+    let target = rows.backup_target(&BackupTargetRef::Name("main".parse().unwrap())).await.unwrap().unwrap();
+    let cluster = cluster["id"].as_str().unwrap().parse().unwrap();
+    let namespace = "data".parse().unwrap();
+    // So far off that nothing is due by itself.
+    let at = |seconds| time::macros::datetime!(2100-01-01 0:00 UTC) + time::Duration::seconds(seconds);
+    let tx = store.write(&caller).await.unwrap();
+    tx.want_placement(target.id, cluster, &namespace, at(1)).await.unwrap();
+    tx.commit().await.unwrap();
+    for (hurried, due) in [(true, at(2)), (false, at(3600))] {
+        let mut placement = rows.placements_of(target.id).await.unwrap().remove(0);
+        let was_due = placement.due_at;
+        placement.due_at = at(3600);
+        let tx = store.write(&caller).await.unwrap();
+        if hurried {
+            tx.hurry_placements_in(cluster, at(2)).await.unwrap();
+        }
+        tx.put_placement(&placement, was_due).await.unwrap();
+        tx.commit().await.unwrap();
+        assert_eq!(rows.placements_of(target.id).await.unwrap()[0].due_at, due, "hurried: {hurried}");
+    }
+    store.close().await.unwrap();
+}

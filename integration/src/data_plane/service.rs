@@ -1,7 +1,8 @@
 //! A data service as its user meets it: wished for, waited for, logged in to.
 
+use std::net::SocketAddr;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use culvert_resources::{DataService, Phase, Why};
@@ -16,7 +17,7 @@ use crate::process;
 const READY: Duration = Duration::from_secs(120);
 
 /// How long a node may take to know the way to an instance that is ready.
-const WAY: Duration = Duration::from_secs(5);
+const WAY: Duration = Duration::from_secs(10);
 
 /// Any psql speaks to any server.
 const PSQL: &str = "/usr/lib/postgresql/15/bin/psql";
@@ -95,21 +96,9 @@ impl<'a> Service<'a> {
         self.sql_at(&self.name, sql).await
     }
 
-    /// As [`Service::sql`], at another of its Services, such as `NAME-ro`. A refused connection, over which nothing was
-    /// sent, is tried again for a moment: a node learns the way to an instance a little after that became ready.
+    /// As [`Service::sql`], at another of its Services, such as `NAME-ro`. Waits for the way there: a node learns it a
+    /// little after an instance became ready.
     pub async fn sql_at(&self, service: &str, sql: &str) -> anyhow::Result<String> {
-        let end = Instant::now() + WAY;
-        loop {
-            match self.sql_once(service, sql).await {
-                Err(error) if format!("{error:#}").contains("Connection refused") && Instant::now() < end => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    async fn sql_once(&self, service: &str, sql: &str) -> anyhow::Result<String> {
         let folder = tempfile::tempdir()?;
         let authority = folder.path().join("ca.crt");
         std::fs::write(&authority, self.secret(&format!("{}-ca", self.name), "ca.crt").await?)?;
@@ -118,10 +107,12 @@ impl<'a> Service<'a> {
         let address = address.with_context(|| format!("the Service {service} has no address"))?;
         let owner = format!("{}-owner", self.name);
         let field = |key: &'static str| self.secret(&owner, key);
+        let port = field("port").await?;
+        process::accepts(SocketAddr::new(address.parse()?, port.parse()?), WAY).await?;
         let host = field("host").await?.replacen(&self.name, service, 1);
         let mut psql = Command::new(PSQL);
         psql.args(["--no-password", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-Atqc", sql]);
-        psql.env("PGHOST", host).env("PGHOSTADDR", address).env("PGPORT", field("port").await?);
+        psql.env("PGHOST", host).env("PGHOSTADDR", address).env("PGPORT", port);
         psql.env("PGUSER", field("username").await?).env("PGPASSWORD", field("password").await?);
         psql.env("PGDATABASE", field("database").await?).env("PGCONNECT_TIMEOUT", "5");
         psql.env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", &authority);

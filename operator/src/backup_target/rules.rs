@@ -341,6 +341,8 @@ mod tests {
         seen.job = Outcome::Active { attempts: 1, why: Some(cause.clone()) };
         assert_eq!(verdict(&seen, ConditionType::Reachable).0, "Unknown");
         assert_eq!(seen.why(), Some(cause));
+        seen.job = Outcome::Absent;
+        assert_eq!(verdict(&seen, ConditionType::Reachable).0, "Unknown");
     }
 
     #[rstest]
