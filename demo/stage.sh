@@ -18,6 +18,8 @@ release=culvert-agent namespace=culvert-agent name=demo
 # What a demo that runs was started with.
 [ ! -s "$work/settings" ] || . "$work/settings"
 
+# What kubectl and helm remember of a cluster: the demo's own, and gone with it.
+export KUBECACHEDIR=$work/kube-cache
 # In the demo's Kubernetes, directly: as its owner, beside the tunnel.
 direct() { "$kubectl" --kubeconfig "$owner" "$@"; }
 # The command line with a configuration of its own: yours is not touched.
