@@ -161,6 +161,7 @@ fn config(port: u16) -> InstanceConfig {
         archive: None,
         source: None,
         lease_seconds: 15,
+        volume_bytes: None,
     }
 }
 

@@ -75,6 +75,9 @@ pub struct InstanceConfig {
     pub source: Option<SourceConfig>,
     /// Seconds for which a holder of the primary's Lease may go without renewing it.
     pub lease_seconds: i32,
+    /// Bytes that were asked for the volume. A volume that is a folder of a larger disk has no other bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_bytes: Option<i64>,
 }
 
 /// Where the log is archived.

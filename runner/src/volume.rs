@@ -16,7 +16,7 @@ const RESERVE: &str = "reserve";
 /// Bytes of a volume.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Volume {
-    /// All of it.
+    /// All that can be used.
     pub bytes: u64,
     /// What is free.
     pub free: u64,
@@ -34,16 +34,22 @@ pub enum Pressure {
 }
 
 impl Volume {
-    /// Measures.
+    /// Measures what a database can use: blocks that are kept back for the superuser do not count, and neither does
+    /// what a shared disk has beyond the size that was `asked` for.
     ///
     /// # Errors
     /// What the system says.
-    pub fn measure(folder: &Path) -> io::Result<Self> {
+    pub fn measure(folder: &Path, asked: Option<i64>) -> io::Result<Self> {
         let found = statvfs(folder)?;
-        Ok(Self {
-            bytes: found.f_blocks.saturating_mul(found.f_frsize),
-            free: found.f_bavail.saturating_mul(found.f_frsize),
-        })
+        let used = found.f_blocks.saturating_sub(found.f_bfree);
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Self { bytes: bytes(used.saturating_add(found.f_bavail)), free: bytes(found.f_bavail) }
+            .within(asked))
+    }
+
+    fn within(self, asked: Option<i64>) -> Self {
+        let asked = asked.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(u64::MAX);
+        Self { bytes: self.bytes.min(asked), free: self.free.min(asked) }
     }
 
     /// Free bytes below which new writes are refused: 3 % of the volume, at least four segments of PostgreSQL's log
@@ -139,6 +145,26 @@ mod tests {
             assert_eq!(volume(low).pressure(), Pressure::Between);
             assert_eq!(volume(low * 2).pressure(), Pressure::None);
         }
+    }
+
+    #[test]
+    fn a_folder_of_a_large_disk_is_as_large_as_was_asked() {
+        let disk = Volume { bytes: 100 * GIB, free: 5 * GIB };
+        assert_eq!(disk.within(None), disk);
+        assert_eq!(disk.within(Some(1 << 30)), Volume { bytes: GIB, free: GIB });
+        assert_eq!(disk.within(Some(200 << 30)), disk, "a volume that has not grown yet");
+        let full = Volume { free: 10 << 20, ..disk }.within(Some(1 << 30));
+        assert_eq!(full.pressure(), Pressure::High);
+    }
+
+    #[test]
+    fn blocks_kept_back_for_the_superuser_are_not_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (found, volume) =
+            (statvfs(folder.path()).unwrap(), Volume::measure(folder.path(), None).unwrap());
+        let kept_back = found.f_bfree - found.f_bavail;
+        assert!(volume.bytes <= (found.f_blocks - kept_back) * found.f_frsize + (64 << 20));
+        assert!(volume.free <= volume.bytes);
     }
 
     #[test]

@@ -44,11 +44,11 @@ pub(super) struct Made {
 pub(super) async fn make(work: &Work, parent: &Parent<'_>, seen: &Seen) -> Result<Made, Error> {
     let (credentials, certificates) = secret_things(work, parent, seen).await?;
     let (elsewhere, extra) = seen.targets.reached(parent);
-    let text = config::text(parent, elsewhere)?;
+    let volume_bytes = volumes::wanted(&parent.database.spec.storage, &seen.claims, &seen.fills());
+    let text = config::text(parent, elsewhere, volume_bytes)?;
     let digest = config::digest(&text);
     let config_changed = configure(work, parent, seen, text).await?;
     surroundings(work, parent).await?;
-    let volume_bytes = volumes::wanted(&parent.database.spec.storage, &seen.claims, &seen.fills());
     let cannot_grow = grow(work, parent, seen, volume_bytes).await?;
     let waits_for_source = !seen.targets.complete(parent) && seen.stateful_set.is_none();
     let template = if waits_for_source {

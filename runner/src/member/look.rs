@@ -95,7 +95,8 @@ impl Member {
     }
 
     pub(super) fn see_volume(&mut self) {
-        let volume = match Volume::measure(&self.given.folders.volume) {
+        let asked = self.given.wish.borrow().config.volume_bytes;
+        let volume = match Volume::measure(&self.given.folders.volume, asked) {
             Ok(volume) => volume,
             Err(error) => {
                 tracing::debug!(%error, "the volume cannot be measured");

@@ -7,6 +7,7 @@ use super::conf::{self, Extras, shell_word};
 use super::{REPLICATION, programs};
 use crate::engine::{EngineError, Role, Situation};
 use crate::files;
+use crate::volume::Volume;
 
 /// Writes all of them. True when something changed.
 ///
@@ -23,7 +24,7 @@ pub(super) fn configure(
     let extras = Extras {
         major: programs::major(&now.config.version),
         least,
-        volume_bytes: volume_bytes(&now.folders.volume)?,
+        volume_bytes: volume_bytes(now)?,
         archive_command: &archive_command(now),
         restore_command: &restore_command(now, role),
         last,
@@ -64,10 +65,9 @@ fn update(path: &Path, contents: &str) -> Result<bool, EngineError> {
         .map_err(|error| EngineError::file(format!("write {}", path.display()), error))
 }
 
-fn volume_bytes(volume: &Path) -> Result<u64, EngineError> {
-    let found = rustix::fs::statvfs(volume);
-    let found = found.map_err(|error| EngineError::file("measure the volume", error.into()))?;
-    Ok(found.f_blocks.saturating_mul(found.f_frsize))
+fn volume_bytes(now: &Situation) -> Result<u64, EngineError> {
+    let volume = Volume::measure(&now.folders.volume, now.config.volume_bytes);
+    Ok(volume.map_err(|error| EngineError::file("measure the volume", error))?.bytes)
 }
 
 /// Without an archive every segment counts as archived, so that an archive can be named later without a restart.

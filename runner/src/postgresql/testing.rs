@@ -33,6 +33,7 @@ pub(crate) fn situation() -> Situation {
         archive: None,
         source: None,
         lease_seconds: 15,
+        volume_bytes: None,
     };
     Situation {
         folders: Arc::new(Only::parse_from(["x"]).folders),

@@ -26,6 +26,7 @@ pub(super) fn situation() -> Situation {
         archive: None,
         source: None,
         lease_seconds: 15,
+        volume_bytes: None,
     };
     let secret = |name: &str| format!("{name}-secret").into();
     Situation {

@@ -134,6 +134,7 @@ impl Database {
             archive: None,
             source: None,
             lease_seconds: 4,
+            volume_bytes: None,
         };
         let mut database =
             Self { folder, client, namespace, kubeconfig, config, pods: Vec::new(), authority: authority() };

@@ -74,6 +74,7 @@ impl Postgres {
             archive,
             source,
             lease_seconds: 15,
+            volume_bytes: None,
         };
         let text = serde_json::to_vec(&config).unwrap();
         std::fs::write(self.folder.path().join("config/instance.json"), text).unwrap();

@@ -22,8 +22,12 @@ pub(in crate::database) struct Elsewhere {
     pub(in crate::database) source: Option<SourceConfig>,
 }
 
-/// The file, as text.
-pub(in crate::database) fn text(parent: &Parent<'_>, elsewhere: Elsewhere) -> Result<String, Error> {
+/// The file, as text, for volumes of so many bytes.
+pub(in crate::database) fn text(
+    parent: &Parent<'_>,
+    elsewhere: Elsewhere,
+    volume_bytes: i64,
+) -> Result<String, Error> {
     let spec = &parent.database.spec;
     let config = InstanceConfig {
         engine: spec.engine.clone(),
@@ -41,6 +45,7 @@ pub(in crate::database) fn text(parent: &Parent<'_>, elsewhere: Elsewhere) -> Re
         archive: elsewhere.archive,
         source: elsewhere.source,
         lease_seconds: LEASE_SECONDS,
+        volume_bytes: Some(volume_bytes),
     };
     serde_json::to_string_pretty(&config).map_err(Error::making)
 }
@@ -67,7 +72,7 @@ mod tests {
     #[test]
     fn the_file_is_what_the_runner_reads_and_holds_no_secret() {
         let database = database(|_| {});
-        let text = text(&parent(&database), Elsewhere::default()).unwrap();
+        let text = text(&parent(&database), Elsewhere::default(), 1 << 30).unwrap();
         let read: InstanceConfig = serde_json::from_str(&text).unwrap();
         assert_eq!((read.database.as_str(), read.replicas, read.port), ("orders", 3, 5432));
         assert!(!text.contains("password"));
