@@ -344,6 +344,8 @@ fn a_gigabyte_is_copied_in_and_out_unharmed() {
         scene.get(&["cp", "--retries=0", there, &format!("{n}/box:/data/copy")]).await?;
         let inside = scene.get(&["-n", n, "exec", "box", "--", "sha256sum", "/data/copy"]).await?;
         let want = sum(there).await?;
+        // Two gigabytes at a time are enough for a small disk.
+        std::fs::remove_file(there)?;
         ensure!(inside.split(' ').next() == want.split(' ').next(), "in: {inside} {want}");
         scene.get(&["cp", "--retries=0", &format!("{n}/box:/data/copy"), back]).await?;
         let have = sum(back).await?;
