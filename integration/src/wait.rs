@@ -34,16 +34,20 @@ where
 {
     let end = Instant::now() + limit;
     let mut last = None;
+    let mut cut_off = false;
     loop {
+        let began = Instant::now();
         match timeout_at(end, look()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(state)) => last = Some(state),
-            Err(_) => {}
+            Err(_) => cut_off = end.saturating_duration_since(began) > PAUSE,
         }
         // A look that comes back at once is never cut off, so the clock is read as well.
         if Instant::now() >= end {
             let state = last.unwrap_or_else(|| anyhow!("the first look did not come back"));
-            return Err(state).with_context(|| format!("waited {limit:?} in vain; the last state seen"));
+            let hung = if cut_off { ", before a look that did not come back" } else { "" };
+            return Err(state)
+                .with_context(|| format!("waited {limit:?} in vain; the last state seen{hung}"));
         }
         sleep(PAUSE.min(end.saturating_duration_since(Instant::now()))).await;
     }
@@ -58,6 +62,13 @@ mod tests {
         let limit = Duration::from_millis(120);
         let at_once = until(limit, || async { Err::<(), _>(anyhow!("still red")) }).await.unwrap_err();
         assert!(format!("{at_once:#}").contains("still red"), "{at_once:#}");
+        let mut looks = 0;
+        let then_never = until(limit, || {
+            looks += 1;
+            async move { if looks > 1 { std::future::pending().await } else { Err::<(), _>(anyhow!("red")) } }
+        });
+        let told = format!("{:#}", then_never.await.unwrap_err());
+        assert!(told.contains("red") && told.contains("did not come back"), "{told}");
         let never = until(limit, std::future::pending::<anyhow::Result<()>>).await.unwrap_err();
         assert!(format!("{never:#}").contains("did not come back"), "{never:#}");
     }

@@ -222,6 +222,8 @@ impl Life<'_> {
             "--force",
             "--grace-period=0",
             "--ignore-not-found",
+            // The next pod of the same name may be there before kubectl looks whether this one is gone.
+            "--wait=false",
         ];
         let another = until(FAILOVER, || async {
             let primary = self.primary(service).await?;
