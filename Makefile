@@ -27,7 +27,7 @@ demo-down: ## Stop the demo and leave nothing of it behind
 .PHONY: test
 test: requires kube engines programs ## Run every test on real parts; sets up what they need first
 	@# Stories wait for others more than they compute: more of them than cores at once.
-	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} .ci/step "test" cargo test --workspace --locked --no-fail-fast
+	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} .ci/step "test" .ci/test --workspace --locked --no-fail-fast
 
 .PHONY: ci
 ci: fmt-check kube lint test ## What CI runs: format, lint, test
