@@ -18,6 +18,7 @@
 //! | [`engines`] | the images of PostgreSQL and Valkey that data services run | at once |
 //! | [`targets`] | servers of S3 and Azure Blob Storage, with TLS | 0.5 s |
 //! | [`webhook::Webhook`] | an admission webhook that says no | at once |
+//! | [`https::Https`] | a server with TLS that answers as a story says | at once |
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
 //! | [`wait::until`] | the only way to wait: bounded, and says what it saw last | |
 //! | [`controller`], [`agent`], [`api`], [`gateway`], [`stage`] | Culvert itself on top of these | |
@@ -53,6 +54,7 @@ pub mod door;
 pub mod engines;
 pub mod gateway;
 pub mod hand;
+pub mod https;
 pub mod kube;
 pub mod person;
 pub mod postgres;

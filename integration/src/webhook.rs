@@ -1,7 +1,6 @@
 //! An admission webhook that says no.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use anyhow::Context;
 use base64::Engine;
@@ -9,24 +8,17 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
+use crate::https::Https;
 use crate::kube::Kubernetes;
-use crate::targets::certify;
 
 /// Refuses every pod of one namespace, in the words that it was given; gone when dropped.
 /// The registration goes with [`Webhook::remove`].
 #[derive(Debug)]
 pub struct Webhook {
     name: String,
-    task: tokio::task::JoinHandle<()>,
+    server: Https,
 }
 
 impl Webhook {
@@ -38,23 +30,11 @@ impl Webhook {
         namespace: &str,
         words: &'static str,
     ) -> anyhow::Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let ca = certify(folder.path(), &host.to_string())?;
-        let acceptor = acceptor(folder.path())?;
-        let listener = TcpListener::bind((host, 0)).await?;
-        let address = listener.local_addr()?;
-        let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = answer(stream, acceptor, words).await {
-                        tracing::debug!(error = format!("{error:#}"), "a call of the webhook ended");
-                    }
-                });
-            }
-        });
-        let webhook = Self { name: format!("{namespace}.story.example"), task };
-        kubernetes.apply(&registration(&webhook.name, namespace, address, &ca).to_string()).await?;
+        let server = Https::serve(host, move |request| deny(request, words)).await?;
+        let webhook = Self { name: format!("{namespace}.story.example"), server };
+        let registered =
+            registration(&webhook.name, namespace, webhook.server.address(), webhook.server.ca());
+        kubernetes.apply(&registered.to_string()).await?;
         Ok(webhook)
     }
 
@@ -62,23 +42,6 @@ impl Webhook {
     pub async fn remove(self, kubernetes: &Kubernetes) -> anyhow::Result<()> {
         kubernetes.get(&["delete", "validatingwebhookconfiguration", &self.name]).await.map(drop)
     }
-}
-
-impl Drop for Webhook {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-fn acceptor(folder: &std::path::Path) -> anyhow::Result<TlsAcceptor> {
-    let chain = vec![CertificateDer::from_pem_file(folder.join("server.crt"))?];
-    let key = PrivateKeyDer::from_pem_file(folder.join("server.key"))?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 fn registration(name: &str, namespace: &str, address: SocketAddr, ca: &str) -> Value {
@@ -95,14 +58,10 @@ fn registration(name: &str, namespace: &str, address: SocketAddr, ca: &str) -> V
     })
 }
 
-async fn answer(stream: TcpStream, acceptor: TlsAcceptor, words: &'static str) -> anyhow::Result<()> {
-    let stream = TokioIo::new(acceptor.accept(stream).await?);
-    let service = service_fn(move |request| deny(request, words));
-    hyper::server::conn::http1::Builder::new().serve_connection(stream, service).await?;
-    Ok(())
-}
-
-async fn deny(request: http::Request<Incoming>, words: &str) -> anyhow::Result<http::Response<Full<Bytes>>> {
+async fn deny(
+    request: http::Request<Incoming>,
+    words: &'static str,
+) -> anyhow::Result<http::Response<Full<Bytes>>> {
     let asked: Value = serde_json::from_slice(&request.into_body().collect().await?.to_bytes())?;
     let uid = asked["request"]["uid"].as_str().context("a review without a uid")?;
     let answer = json!({

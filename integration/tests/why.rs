@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use culvert_integration::data_plane::{DataPlane, SMALL, Service, target_spec};
-use culvert_integration::targets::S3;
+use culvert_integration::targets::{S3, Skewed};
 use culvert_integration::wait::until;
 use culvert_integration::webhook::Webhook;
 use culvert_resources::{BackupTarget, WhoCanFix, Why};
@@ -232,4 +232,35 @@ async fn a_target_that_was_never_right_says_what_is_wrong() -> anyhow::Result<()
     ensure!(!why.next.is_empty(), "{why:?}");
     let why = target_why(plane, n, "keyless", "no_secret").await?;
     helps(&why, WhoCanFix::Developer, "no-such-secret")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_whose_clock_is_off_is_told_from_one_that_refuses_the_key() -> anyhow::Result<()> {
+    let plane = DataPlane::shared().await?;
+    let namespace = plane.cluster().namespace("why-clock").await?;
+    let n = namespace.name();
+    let store = plane.store("backups").await?;
+    let host = plane.cluster().address();
+    let mut stores = Vec::new();
+    for (name, minutes) in [("ten", 10), ("twenty", 20)] {
+        let skewed = Skewed::before(&store, host, time::Duration::minutes(minutes)).await?;
+        plane.cluster().open(skewed.server().address().port()).await?;
+        plane.credentials(n, name, &store).await?;
+        let mut spec = target_spec(name, &store, "backups");
+        spec["s3"]["endpoint"] = json!(format!("https://{}", skewed.server().address()));
+        spec["caBundle"] = json!(skewed.server().ca());
+        plane.apply(n, "BackupTarget", name, &spec).await?;
+        stores.push(skewed);
+    }
+    // The protocol bears ten minutes; that the clocks differ is said all the same.
+    let reachable = |target: &BackupTarget| {
+        let status = target.status.as_ref().context("no status yet")?;
+        let told = status.conditions.iter().find(|told| told.type_ == "Reachable" && told.status == "True");
+        let told = told.with_context(|| format!("{status:?}"))?;
+        ensure!(told.message.contains("the clocks differ by"), "{told:?}");
+        Ok(())
+    };
+    plane.until(n, "ten", SEEN, reachable).await?;
+    let why = target_why(plane, n, "twenty", "clock_skew").await?;
+    helps(&why, WhoCanFix::PlatformOperator, "")
 }

@@ -6,6 +6,7 @@
 
 mod azure;
 mod s3;
+mod skewed;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ use crate::process::{self, Child, Signal};
 
 pub use azure::Azure;
 pub use s3::S3;
+pub use skewed::Skewed;
 
 /// How long a server may take to accept.
 const READY: Duration = Duration::from_secs(20);
