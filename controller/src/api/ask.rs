@@ -3,14 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use super::status::Problem;
-use super::{Shared, cookie};
+use super::{Shared, cookie, unreadable};
 use crate::app::Once;
 use crate::domain::{Caller, Cursor, Fault, PageSize, RequestId};
 
@@ -97,11 +98,12 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
+        no_query(&parts)?;
         if !is_json(&parts.headers) {
             return Err(Problem::not_json());
         }
         let bytes = read(body).await?;
-        let value = serde_json::from_slice(&bytes).map_err(|error| unreadable(&error))?;
+        let value = unreadable::body(&bytes)?;
         Ok(Self { value, once: once(&parts, &bytes)? })
     }
 }
@@ -117,6 +119,7 @@ impl<S: Send + Sync> FromRequest<S> for NoBody {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
+        no_query(&parts)?;
         let bytes = read(body).await?;
         // `{}` is what some clients send for nothing.
         if !matches!(bytes.trim_ascii(), b"" | b"{}") {
@@ -149,37 +152,32 @@ fn once(parts: &Parts, body: &[u8]) -> Result<Option<Once>, Problem> {
     let Some(key) = parts.headers.get("idempotency-key") else { return Ok(None) };
     let key = key.to_str().unwrap_or_default();
     let mut hash = Sha256::new();
-    // The path as it was sent: a nested router sees it shortened.
-    let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |o| &o.0).path();
-    for part in [parts.method.as_str().as_bytes(), path.as_bytes(), body] {
+    // As it was sent: a nested router sees it shortened.
+    let uri = parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |o| &o.0);
+    let target = uri.path_and_query().map_or("", |target| target.as_str());
+    for part in [parts.method.as_str().as_bytes(), target.as_bytes(), body] {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hash.update(part);
     }
     Ok(Some(Once::new(key, hash.finalize().into())?))
 }
 
-/// What is wrong with a body, as well as serde tells it.
-fn unreadable(error: &serde_json::Error) -> Problem {
-    use serde_json::error::Category;
-    let text = error.to_string();
-    match error.classify() {
-        Category::Data => Problem::invalid(vec![field_fault(&text)]),
-        _ => Problem::malformed(format!("the body is not JSON: {text}")),
+/// Says that somebody reads the query.
+#[derive(Debug, Clone, Copy)]
+struct QueryRead;
+
+/// What changes something must not mean more than is understood: a query that nobody reads is refused.
+fn no_query(parts: &Parts) -> Result<(), Problem> {
+    if parts.extensions.get::<QueryRead>().is_some() {
+        return Ok(());
     }
+    unreadable::query::<Nothing>(&parts.uri).map(drop)
 }
 
-/// serde names the field in backticks; its messages begin with what is wrong.
-fn field_fault(text: &str) -> Fault {
-    let field = text.split('`').nth(1).unwrap_or_default().to_owned();
-    let detail = text.split(" at line ").next().unwrap_or(text).to_owned();
-    let codes =
-        [("unknown field", "unknown_field"), ("missing field", "missing"), ("duplicate field", "duplicate")];
-    match codes.into_iter().find(|(begin, _)| text.starts_with(begin)) {
-        Some((_, code)) => Fault::new(field, code, detail),
-        // Here the backticks hold a value or a type, not a field.
-        None => Fault::new("", "invalid", detail),
-    }
-}
+/// No parameter at all.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
 
 /// The query of the request.
 #[derive(Debug)]
@@ -189,12 +187,9 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Filter<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let query: Query<T> = Query::try_from_uri(&parts.uri).map_err(|error| {
-            let text =
-                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-            Problem::invalid(vec![field_fault(&text)])
-        })?;
-        Ok(Self(query.0))
+        let query = unreadable::query(&parts.uri)?;
+        parts.extensions.insert(QueryRead);
+        Ok(Self(query))
     }
 }
 
@@ -295,28 +290,4 @@ pub(super) fn page(limit: Option<u64>, after: Option<&str>) -> Result<(PageSize,
     let size = PageSize::parse(limit).map_err(|fault| Problem::invalid(vec![fault]))?;
     let after = after.map(str::parse).transpose().map_err(crate::app::Error::from)?;
     Ok((size, after))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn serde_is_understood() {
-        #[derive(Debug, serde::Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Asked {
-            #[allow(dead_code, reason = "only whether it parses matters here")]
-            name: String,
-        }
-        let fault = |text: &str| field_fault(&serde_json::from_str::<Asked>(text).unwrap_err().to_string());
-        assert_eq!(
-            (fault("{\"nam\":1}").field.as_str(), &*fault("{\"nam\":1}").code),
-            ("nam", "unknown_field")
-        );
-        assert_eq!((fault("{}").field.as_str(), &*fault("{}").code), ("name", "missing"));
-        assert_eq!(fault("{\"name\":\"a\",\"name\":\"b\"}").code, "duplicate");
-        assert_eq!(fault("{\"name\":7}").code, "invalid");
-        assert!(!fault("{\"name\":7}").detail.contains("line"));
-    }
 }

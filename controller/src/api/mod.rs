@@ -44,6 +44,7 @@ mod restores;
 mod sessions;
 mod status;
 mod templates;
+mod unreadable;
 mod wire;
 mod witness;
 
