@@ -51,8 +51,10 @@ lint: ## Check code, documentation and licences; a warning is an error
 	fi
 
 .PHONY: bench
-bench: requires kube ## Measure latency, reconnection and backups beside what people use without us, and print them
+bench: requires kube ## Measure tunnel, latency, reconnection and backups beside what others have, and print them
 	$(step) "release programs" cargo build --workspace --bins --release --locked
+	$(step) "tunnels of others" integration/bench/peers/build
+	@CULVERT_BENCH_PEERS=$$(integration/bench/peers/build) .ci/step "bench of tunnels" cargo bench --locked --package culvert-integration --bench tunnel
 	$(step) "bench" cargo bench --locked --package culvert-integration --bench report
 	$(step) "bench of backups" cargo bench --locked --package culvert-integration --bench backup
 

@@ -15,6 +15,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use culvert_integration::agent::Agent;
 use culvert_integration::api::Api;
 use culvert_integration::controller::DOMAIN;
+use culvert_integration::figures;
 use culvert_integration::gateway::person_certificate;
 use culvert_integration::kube::ControlPlane;
 use culvert_integration::stage::{Enrolled, Stage, agent_kubeconfig, clock};
@@ -50,7 +51,7 @@ async fn main() -> anyhow::Result<()> {
     let enrolment = began.elapsed();
     let mut enrolled = Enrolled { cluster: record, agent };
 
-    println!("# Culvert, measured\n\n{}\n", machine());
+    println!("# Culvert, measured\n\n{}\n", figures::machine());
     for load in [SMALL, LARGE] {
         latencies(&plane, &stage, &enrolled, &load).await?;
     }
@@ -191,17 +192,4 @@ async fn through(stage: &Stage, enrolled: &Enrolled, path: &str) -> anyhow::Resu
         path: format!("/clusters/{}{path}", enrolled.cluster),
         tls: Arc::new(tls),
     })
-}
-
-/// Cores and kernel, for whoever reads the table elsewhere.
-fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
-    format!(
-        "{cores} cores,{}, Linux {}, all on loopback.",
-        model.trim_start_matches([' ', '\t', ':']).replacen("", " ", 1),
-        kernel.trim()
-    )
 }

@@ -20,6 +20,7 @@
 //! | [`webhook::Webhook`] | an admission webhook that says no | at once |
 //! | [`https::Https`] | a server with TLS that answers as a story says | at once |
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
+//! | [`figures`] | medians, ratios and tables of what was measured | |
 //! | [`wait::until`] | the only way to wait: bounded, and says what it saw last | |
 //! | [`controller`], [`agent`], [`api`], [`gateway`], [`stage`] | Culvert itself on top of these | |
 //! | [`hand::Hand`], [`door::Door`], [`relay::Relay`] | clients that do what a well-behaved one never does | |
@@ -52,6 +53,7 @@ pub mod controller;
 pub mod data_plane;
 pub mod door;
 pub mod engines;
+pub mod figures;
 pub mod gateway;
 pub mod hand;
 pub mod https;

@@ -53,6 +53,7 @@
 
 mod body;
 mod bridge;
+mod copy;
 mod dial;
 mod error;
 mod holder;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::copy::copy;
 use crate::holder::Holder;
 use crate::{BodyError, Limits};
 
@@ -38,6 +39,16 @@ impl Upgraded {
 
     pub(crate) fn put<B>(self, response: &mut http::Response<B>) {
         response.extensions_mut().insert(Slot(Arc::new(Mutex::new(Some(self)))));
+    }
+
+    /// Passes bytes both ways between the call and `io`, each direction to its own
+    /// end, without a copy of what the tunnel received; for one that nothing was sent
+    /// through yet. Dropping the future gives the call up.
+    pub async fn join<IO>(self, io: IO) -> io::Result<()>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        copy(io, self.holder.duplex.clone(), self.rest, self.merge).await.map_err(io::Error::from)
     }
 
     /// The next bytes as they came, without a copy; `None` at the end.

@@ -18,7 +18,7 @@ use culvert_tunnel::{
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use sha2::{Digest as _, Sha256};
 use site::{Alive, Does, PATIENCE, Site, fed, hello, key, limits, pattern, say, until};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -444,7 +444,7 @@ fn echo()
     })
 }
 
-async fn chat(mut stream: Upgraded) {
+async fn chat(mut stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
     let mut greeting = [0; 2];
     timeout(PATIENCE, stream.read_exact(&mut greeting)).await.expect("the target speaks first").unwrap();
     assert_eq!(&greeting, b"hi");
@@ -466,6 +466,17 @@ async fn chat(mut stream: Upgraded) {
 async fn rule_3_half_close_is_the_end_of_one_direction() {
     let site = Site::new(echo()).await;
     chat(timeout(PATIENCE, site.cluster().connect("db", options())).await.unwrap().unwrap()).await;
+    site.until_open_calls(0).await;
+}
+
+#[tokio::test]
+async fn rule_3_a_joined_stream_passes_half_close_and_the_rest_both_ways() {
+    let site = Site::new(echo()).await;
+    let stream = timeout(PATIENCE, site.cluster().connect("db", options())).await.unwrap().unwrap();
+    let (caller, beside) = tokio::io::duplex(4096);
+    let joined = tokio::spawn(stream.join(beside));
+    chat(caller).await;
+    timeout(PATIENCE, joined).await.expect("both directions end").unwrap().unwrap();
     site.until_open_calls(0).await;
 }
 

@@ -15,8 +15,8 @@ use h2::{Reason, SendStream};
 use http::{HeaderValue, Method, Uri};
 use prost::Message as _;
 
-use super::copy::copy;
 use super::{Call, Handler, Kind, Reply};
+use crate::copy::copy;
 use crate::holder::Holder;
 use crate::stream::{Batch, Gatherer, Group, Inbound, Ledger, Outbound, SharedDuplex, Side, Source};
 use crate::wire::{CallId, Chunk, WireError, headers_from_wire, headers_to_wire};
@@ -153,9 +153,9 @@ async fn reply(
         Ok(Reply::Stream { head, io }) if !whole => {
             let sent = duplex.lock().outbound.send_head(wire_head(&head, true), Bytes::new(), None);
             match sent {
-                Ok(()) => {
-                    copy(io, duplex.clone(), session.limits.merge).await.map_err(|error| error.to_string())
-                }
+                Ok(()) => copy(io, duplex.clone(), Bytes::new(), session.limits.merge)
+                    .await
+                    .map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             }
         }

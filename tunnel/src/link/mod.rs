@@ -5,7 +5,6 @@ mod backoff;
 mod calls;
 mod channel;
 mod control;
-mod copy;
 mod driver;
 mod types;
 

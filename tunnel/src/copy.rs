@@ -1,4 +1,5 @@
-//! Bytes both ways between a call and a target, in one task. Each direction ends
+//! Bytes both ways between a call and a byte stream beside it, in one task. At the
+//! agent that is the target, at the controller the caller. Each direction ends
 //! by itself; a direction that cannot be written is no reason to stop the other.
 
 use std::future::poll_fn;
@@ -7,9 +8,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Io;
 use crate::BodyError;
 use crate::stream::SharedDuplex;
 
@@ -20,30 +20,42 @@ const LARGE: usize = (64 << 10) - 64;
 
 /// Why copying stopped early.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Stopped {
-    #[error("the target broke: {0}")]
-    Target(io::Error),
+pub(crate) enum Stopped {
+    #[error("the stream beside it broke: {0}")]
+    Beside(io::Error),
     #[error(transparent)]
     Tunnel(BodyError),
 }
 
-struct Copy {
-    io: Box<dyn Io>,
+impl From<Stopped> for io::Error {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Beside(error) => error,
+            Stopped::Tunnel(error) => error.into(),
+        }
+    }
+}
+
+struct Copy<IO> {
+    io: IO,
     duplex: SharedDuplex,
     merge: usize,
-    /// Read from the target, not sent yet.
+    /// Read from beside, not sent yet.
     up: Bytes,
     buffer: BytesMut,
     read_size: usize,
     up_done: bool,
-    /// Received, not written to the target yet.
+    /// Received, not written beside yet.
     down: Bytes,
     unflushed: bool,
     down_done: bool,
 }
 
-/// Copies until both directions have ended.
-pub(super) async fn copy(io: Box<dyn Io>, duplex: SharedDuplex, merge: usize) -> Result<(), Stopped> {
+/// Copies until both directions have ended. `first` was received already.
+pub(crate) async fn copy<IO>(io: IO, duplex: SharedDuplex, first: Bytes, merge: usize) -> Result<(), Stopped>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let mut copy = Copy {
         io,
         duplex,
@@ -52,14 +64,14 @@ pub(super) async fn copy(io: Box<dyn Io>, duplex: SharedDuplex, merge: usize) ->
         buffer: BytesMut::new(),
         read_size: SMALL,
         up_done: false,
-        down: Bytes::new(),
+        down: first,
         unflushed: false,
         down_done: false,
     };
     poll_fn(|cx| copy.poll(cx)).await
 }
 
-impl Copy {
+impl<IO: AsyncRead + AsyncWrite + Unpin> Copy<IO> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         if !self.down_done
             && let Poll::Ready(done) = self.poll_down(cx)
@@ -83,7 +95,7 @@ impl Copy {
         }
     }
 
-    /// Target to caller.
+    /// From beside into the call.
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
         loop {
             while !self.up.is_empty() {
@@ -91,7 +103,7 @@ impl Copy {
                 let room = ready!(duplex.poll_ready(cx, self.up.len())).map_err(Stopped::Tunnel)?;
                 duplex.outbound.send(self.up.split_to(room)).map_err(Stopped::Tunnel)?;
             }
-            if ready!(self.poll_read(cx)).map_err(Stopped::Target)? == 0 {
+            if ready!(self.poll_read(cx)).map_err(Stopped::Beside)? == 0 {
                 return Poll::Ready(self.duplex.lock().outbound.finish(Vec::new()).map_err(Stopped::Tunnel));
             }
         }
@@ -120,13 +132,13 @@ impl Copy {
         read
     }
 
-    /// Caller to target.
+    /// From the call to beside.
     fn poll_down(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BodyError>> {
         loop {
             while !self.down.is_empty() {
                 match ready!(Pin::new(&mut self.io).poll_write(cx, &self.down)) {
                     Ok(count) if count > 0 => self.down.advance(count),
-                    // The target takes nothing more; what it still says may matter.
+                    // It takes nothing more; what it still says may matter.
                     _ => return Poll::Ready(self.stop_down()),
                 }
                 self.unflushed = true;
@@ -136,7 +148,7 @@ impl Copy {
                 Poll::Ready(Some(Ok(data))) => self.down = data,
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
                 Poll::Ready(None) => {
-                    // A target that is gone needs no end.
+                    // One that is gone needs no end.
                     let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
                     return Poll::Ready(Ok(()));
                 }
