@@ -30,7 +30,7 @@ const LIMIT: Duration = Duration::from_secs(1800);
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let bench = Bench::open().await?;
-    let mib = std::env::var("CULVERT_BENCH_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(1024);
+    let mib = std::env::var("CULVERT_BENCH_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(2048);
     bench.fill(mib).await?;
     println!(
         "# Backups, measured\n\nPostgreSQL 15 with about {mib} MiB of rows; zstd at level 3 in every way; {ROUNDS} rounds, the middle one counts.\n"

@@ -9,10 +9,14 @@ use culvert_pki::stream::BackupKey;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use zstd::zstd_safe::CParameter;
 
 use super::seal::{Cutter, Piece};
 use super::{BLOCK, BLOCKS, LEVEL, Meter, PackError, Packed, Volume};
 use crate::storage::{Storage, Upload};
+
+/// Bytes that zstd compresses in one piece.
+const PIECE: u32 = 2 << 20;
 
 /// What goes through the channels: a stream that ends without [`Block::End`] was broken off.
 enum Block {
@@ -106,6 +110,10 @@ fn compress(mut from: mpsc::Receiver<Block>, to: &mpsc::Sender<Block>) -> Result
     let sink = Blocks { to, block: Vec::with_capacity(BLOCK) };
     let mut encoder = zstd::Encoder::new(sink, LEVEL).map_err(broken)?;
     encoder.include_checksum(true).map_err(broken)?;
+    // With a worker zstd compresses whole pieces; alone it takes each block as it comes and finds its own window cut in
+    // two, which takes a third longer. The size bounds the memory: with zstd's own choice it is 40 MiB more.
+    encoder.multithread(1).map_err(broken)?;
+    encoder.set_parameter(CParameter::JobSize(PIECE)).map_err(broken)?;
     loop {
         match from.blocking_recv() {
             Some(Block::Bytes(bytes)) => {
