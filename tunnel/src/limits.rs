@@ -31,6 +31,13 @@ pub struct Limits {
     pub frame_overhead: usize,
     /// Streams of a connection that may break HTTP/2's rules in its life.
     pub max_stream_errors: usize,
+    /// Answers of an agent beyond the calls that it was given before its connection
+    /// is ended.
+    pub stray_answers: u64,
+    /// Messages on `Control` that no call explains, a second over ten seconds.
+    pub messages_per_second: u32,
+    /// Facts an agent may tell, a second over ten seconds.
+    pub facts_per_second: u32,
     /// Messages that wait for `Control`; the next call fails with `Busy`.
     pub control_queue: usize,
     /// Bytes that wait for `Control`.
@@ -69,6 +76,9 @@ impl Default for Limits {
             max_head: 256 << 10,
             frame_overhead: 128 << 20,
             max_stream_errors: 1 << 16,
+            stray_answers: 1024,
+            messages_per_second: 100,
+            facts_per_second: 1,
             control_queue: 1024,
             control_queue_bytes: 4 << 20,
             connection_budget: 64 << 20,

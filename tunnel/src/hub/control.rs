@@ -16,6 +16,7 @@ use http::HeaderMap;
 use prost::Message as _;
 use tokio::time::Instant;
 
+use super::conduct::Conduct;
 use super::session::{Begin, Session, down};
 use super::{Admission, Admitted, AgentKey, Ended, Hub, Peer, SessionEvent};
 use crate::meter::Meter;
@@ -65,12 +66,15 @@ pub(super) struct Control<A> {
     down: SendStream<Chunk>,
     began: Instant,
     phase: Phase,
+    conduct: Conduct,
 }
 
 /// What can come out of the stream, other than a message.
 enum Stop {
     Ended,
     Refuse(Refusal),
+    /// Refuse, and do not wait until the agent closes.
+    Expel(Refusal),
 }
 
 fn protocol(what: &str) -> Stop {
@@ -108,6 +112,7 @@ impl<A: Admission> Control<A> {
             down,
             began: Instant::now(),
             phase: Phase::Hello,
+            conduct: Conduct::new(&hub.0.limits),
         })
     }
 
@@ -163,6 +168,7 @@ impl<A: Admission> Control<A> {
             match stop {
                 Stop::Ended => return Poll::Ready(self.refused().unwrap_or(Ended::Closed)),
                 Stop::Refuse(refusal) => self.refuse(refusal),
+                Stop::Expel(refusal) => return Poll::Ready(self.expel(refusal)),
             }
         }
         cx.waker().wake_by_ref();
@@ -177,13 +183,35 @@ impl<A: Admission> Control<A> {
             );
         }
         let message = std::task::ready!(self.poll_message(cx));
-        Poll::Ready(message.and_then(|message| match (&self.phase, message.kind) {
+        Poll::Ready(message.and_then(|message| self.hear(message.kind)))
+    }
+
+    fn hear(&mut self, kind: Option<Up>) -> Result<(), Stop> {
+        self.weigh(kind.as_ref()).map_err(Stop::Expel)?;
+        match (&self.phase, kind) {
             (Phase::Hello, Some(Up::Hello(hello))) => self.admit(hello),
             (Phase::Hello, _) => Err(protocol("the first message is not Hello")),
             (Phase::Live(live), Some(kind)) => live.hear(kind),
             // Something a newer agent says, or one that was refused.
             _ => Ok(()),
-        }))
+        }
+    }
+
+    /// Whether a sound agent could have said this now.
+    fn weigh(&mut self, kind: Option<&Up>) -> Result<(), Refusal> {
+        let now = Instant::now();
+        match kind {
+            Some(Up::Reject(_)) => return self.weigh_answer(),
+            Some(Up::Facts(_)) => self.conduct.facts(now)?,
+            _ => {}
+        }
+        self.conduct.message(now)
+    }
+
+    /// Whether there can be an answer, or a reject, to some call.
+    pub(super) fn weigh_answer(&mut self) -> Result<(), Refusal> {
+        let offered = self.session().map_or(0, |session| session.calls());
+        self.conduct.answer(offered)
     }
 
     fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Result<proto::ControlUp, Stop>> {
@@ -237,6 +265,12 @@ impl<A: Admission> Control<A> {
         let session = self.hub.begin(begin, standby, admitted.epoch_floor)?;
         self.phase = Phase::Live(Live { hub: self.hub.clone(), session, why: None });
         Ok(())
+    }
+
+    /// Refuses, and ends the connection as soon as the agent could have read why.
+    pub(super) fn expel(&mut self, refusal: Refusal) -> Ended {
+        self.refuse(refusal.clone());
+        Ended::Refused(refusal)
     }
 
     fn refuse(&mut self, refusal: Refusal) {

@@ -2,6 +2,7 @@
 
 mod call;
 mod cluster;
+mod conduct;
 mod control;
 mod fallback;
 mod queue;

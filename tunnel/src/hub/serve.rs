@@ -26,7 +26,7 @@ use crate::keepalive::KeepAlive;
 use crate::meter::{Meter, Metered};
 use crate::stream::ok_trailers;
 use crate::wire::{CallId, Chunk};
-use crate::{BoxError, Limits};
+use crate::{BoxError, Limits, Refusal, RefusalCode};
 
 /// What is queued when a connection ends gets this long to leave.
 const LINGER: Duration = Duration::from_secs(1);
@@ -69,6 +69,8 @@ where
     active: Instant,
     expires: Option<Instant>,
     drained_by: Option<Instant>,
+    /// Nothing is left to do after a drain.
+    empty: bool,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -116,6 +118,7 @@ where
         active: now,
         expires: peer.not_after.map(|end| now + life(end)),
         drained_by: None,
+        empty: false,
         timer: Box::pin(tokio::time::sleep_until(now)),
     };
     let mut stopped = pin!(stop.cancelled_owned());
@@ -146,10 +149,14 @@ where
                 return Poll::Ready(ended);
             }
             if self.is_drained() {
-                return Poll::Ready(Ended::Stopped);
+                self.drained();
             }
             match self.conn.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => self.accept(request, respond),
+                Poll::Ready(Some(Ok((request, respond)))) => {
+                    if let Err(ended) = self.accept(request, respond) {
+                        return Poll::Ready(ended);
+                    }
+                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(&error)),
                 Poll::Ready(None) => return Poll::Ready(self.closed()),
                 Poll::Pending => {
@@ -176,10 +183,15 @@ where
         }
     }
 
-    fn accept(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Chunk>) {
+    /// Takes one request; an error when no sound agent could have sent it.
+    fn accept(
+        &mut self,
+        request: http::Request<RecvStream>,
+        mut respond: SendResponse<Chunk>,
+    ) -> Result<(), Ended> {
         self.active = Instant::now();
         match request.uri().path() {
-            "/culvert.tunnel.v1.Tunnel/Answer" => self.answer(request, respond),
+            "/culvert.tunnel.v1.Tunnel/Answer" => return self.answer(request, respond),
             "/culvert.tunnel.v1.Tunnel/Control" if self.control.is_none() => {
                 let up = request.into_body();
                 self.control =
@@ -194,16 +206,26 @@ where
                 self.tasks.spawn(serve_one(self.fallback.clone(), request, respond, self.peer));
             }
         }
+        Ok(())
     }
 
     /// An answer belongs to a call of the session of this very connection, so the
     /// identity and the epoch are right by construction.
-    fn answer(&mut self, request: http::Request<RecvStream>, mut respond: SendResponse<Chunk>) {
+    fn answer(
+        &mut self,
+        request: http::Request<RecvStream>,
+        mut respond: SendResponse<Chunk>,
+    ) -> Result<(), Ended> {
+        let Some(control) = &mut self.control else {
+            return Err(Ended::Refused(Refusal::new(RefusalCode::Protocol, "an answer came before Control")));
+        };
+        control.weigh_answer().map_err(|refusal| control.expel(refusal))?;
         let id = request.headers().get("culvert-call").and_then(|id| CallId::from_hex(id.as_bytes()));
         let session = self.control.as_ref().and_then(Control::session);
         let Some(pending) = id.zip(session).and_then(|(id, session)| session.claim(id)) else {
             self.hub.0.counters.unknown_answers.fetch_add(1, Ordering::Relaxed);
-            return respond.send_reset(Reason::CANCEL);
+            respond.send_reset(Reason::CANCEL);
+            return Ok(());
         };
         let mut head = grpc_response();
         if pending.whole {
@@ -213,6 +235,7 @@ where
         let answer = Answer { recv: request.into_body(), send, ended: pending.whole };
         // A caller that has just gone drops the streams, which resets them.
         let _ = pending.tell.send(Ok(answer));
+        Ok(())
     }
 
     /// Tells the agent to move and takes no new calls.
@@ -231,6 +254,16 @@ where
         self.drained_by.is_some()
             && self.tasks.is_empty()
             && session.is_none_or(|session| session.open_calls() == 0 && session.queue.is_empty())
+    }
+
+    /// The agent closes, once it has heard of the drain; not we, who would take the
+    /// message back with the stream. One that does not gets a moment.
+    fn drained(&mut self) {
+        if !std::mem::replace(&mut self.empty, true) {
+            let soon = Instant::now() + LINGER;
+            self.drained_by = self.drained_by.map(|end| end.min(soon));
+            self.rearm();
+        }
     }
 
     fn rearm(&mut self) {
@@ -275,6 +308,8 @@ where
 
     /// Ends the session and its calls at once; what is queued gets a moment to leave.
     async fn close(mut self, ended: Ended) -> Ended {
+        let as_asked = ended == Ended::Closed && self.drained_by.is_some();
+        let ended = if as_asked { Ended::Stopped } else { ended };
         if let Some(mut control) = self.control.take() {
             control.ended(&ended);
         }

@@ -194,6 +194,11 @@ impl Session {
         }
     }
 
+    /// Calls that were offered to the agent.
+    pub(super) fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
+    }
+
     pub(super) fn rejected(&self) -> u64 {
         self.rejected.load(Ordering::Relaxed)
     }
@@ -215,7 +220,7 @@ impl Session {
             rtt: (rtt > 0).then(|| Duration::from_micros(rtt)),
             clock_skew_ms: self.clock_skew_ms,
             open_calls: self.open_calls(),
-            calls: self.calls.load(Ordering::Relaxed),
+            calls: self.calls(),
             rejected: self.rejected(),
             reaped: self.group.reaped(),
             bytes_in: self.meter.bytes_in(),

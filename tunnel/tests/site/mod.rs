@@ -1,6 +1,8 @@
 //! A controller and an agent joined by a pipe in memory, with a test's own handler.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part")]
 
+pub mod hand;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -117,8 +119,35 @@ impl Site {
         Self::over(hub, near, far, limits, hello, handler).await
     }
 
+    /// Another agent than the usual one, up and running.
+    pub async fn over_as<H: Handler>(hub: &Hub, agent: AgentKey, handler: H) -> Self {
+        let (near, far) = tokio::io::duplex(256 << 10);
+        let peer = Peer { agent: Some(agent), ..peer() };
+        let mut site = Self::between(hub, peer, near, far, limits(), hello(), handler).await;
+        let first = tokio::time::timeout(PATIENCE, site.signals.recv()).await.expect("a Welcome in time");
+        assert!(matches!(first, Some(Signal::Welcome(_))), "got {first:?}");
+        site
+    }
+
     pub async fn over<H, A, B>(
         hub: &Hub,
+        near: A,
+        far: B,
+        limits: Limits,
+        hello: proto::Hello,
+        handler: H,
+    ) -> Self
+    where
+        H: Handler,
+        A: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        B: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Self::between(hub, peer(), near, far, limits, hello, handler).await
+    }
+
+    pub async fn between<H, A, B>(
+        hub: &Hub,
+        peer: Peer,
         near: A,
         far: B,
         limits: Limits,
@@ -133,7 +162,7 @@ impl Site {
         let (stop_controller, stop_agent) = (CancellationToken::new(), CancellationToken::new());
         let served = {
             let (hub, stop) = (hub.clone(), stop_controller.clone());
-            tokio::spawn(async move { hub.serve(near, peer(), Open(0), none(), stop).await })
+            tokio::spawn(async move { hub.serve(near, peer, Open(0), none(), stop).await })
         };
         let (signal, signals) = mpsc::channel(64);
         let (facts, facts_seen) = watch::channel(None);
