@@ -5,6 +5,8 @@ mod cluster;
 mod conduct;
 mod control;
 mod fallback;
+#[cfg(test)]
+mod model;
 mod queue;
 mod registry;
 mod serve;

@@ -163,6 +163,12 @@ impl Session {
         lock(&self.pending).insert(id, pending);
     }
 
+    /// Calls without an answer.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        lock(&self.pending).len()
+    }
+
     /// The call that waits for an answer with this id, if its caller still does.
     pub(super) fn claim(&self, id: CallId) -> Option<Pending> {
         match lock(&self.pending).entry(id) {

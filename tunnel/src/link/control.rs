@@ -7,7 +7,7 @@ use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::BytesMut;
 use culvert_proto::tunnel::v1 as proto;
@@ -24,7 +24,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::answer::{Session, answer, parse};
 use super::calls::Calls;
-use super::{Handler, Link, LinkEnd, Signal, Welcome};
+use super::state::{Act, State, lost, reject};
+use super::{Handler, Link, LinkEnd, Signal};
 use crate::wire::{CallId, Chunk, Decoder, Event, put_message};
 use crate::{Refusal, RejectReason};
 
@@ -34,17 +35,7 @@ const MAX_DOWN: usize = 1 << 20;
 const BURST: usize = 64;
 /// Bytes up that may wait for credit; a controller that takes nothing is broken.
 const MAX_UP: usize = 1 << 20;
-/// Bounds of the heartbeat period that a controller may ask for.
-const BEAT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(300));
-
 type FactsChanged = BoxFuture<'static, Option<watch::Receiver<Option<proto::Facts>>>>;
-
-/// Why the session goes towards its end while calls still run.
-enum Leaving {
-    Stopped,
-    Drained,
-    Superseded { from: String },
-}
 
 /// The stream down.
 enum Incoming {
@@ -61,24 +52,13 @@ pub(super) struct Control<H> {
     incoming: Incoming,
     decoder: Decoder,
     calls: Calls,
-    epoch: Option<u64>,
-    max_calls: usize,
-    period: Duration,
-    began: Instant,
-    last_echo: Instant,
-    next_beat: Instant,
-    sequence: u64,
-    leaving: Option<(Leaving, Option<Instant>)>,
+    state: State,
     timer: Pin<Box<Sleep>>,
     facts: Option<FactsChanged>,
     latest_facts: Option<proto::Facts>,
     signals: mpsc::Sender<Signal>,
     unsignalled: VecDeque<Signal>,
     stop: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-fn lost(why: &str) -> LinkEnd {
-    LinkEnd::Lost(why.to_owned())
 }
 
 /// Waits for facts, and gives the receiver back with them marked as seen.
@@ -115,8 +95,7 @@ impl<H: Handler> Control<H> {
         let now = Instant::now();
         let latest_facts = facts.borrow_and_update().clone();
         let mut control = Self {
-            max_calls: limits.max_calls as usize,
-            period: limits.heartbeat,
+            state: State::new(&limits, now),
             session: Arc::new(Session {
                 send: link.send.clone(),
                 limits,
@@ -129,12 +108,6 @@ impl<H: Handler> Control<H> {
             incoming: Incoming::Opening(response),
             decoder: Decoder::new(None, MAX_DOWN),
             calls: Calls::default(),
-            epoch: None,
-            began: now,
-            last_echo: now,
-            next_beat: now,
-            sequence: 0,
-            leaving: None,
             timer: Box::pin(tokio::time::sleep_until(now)),
             facts: Some(changed(facts)),
             latest_facts,
@@ -159,7 +132,7 @@ impl<H: Handler> Control<H> {
                         return Poll::Ready(end);
                     }
                 }
-                Poll::Ready(Err(end)) => return Poll::Ready(self.instead(end)),
+                Poll::Ready(Err(end)) => return Poll::Ready(self.state.instead(end)),
                 Poll::Pending => return self.poll_rest(cx),
             }
         }
@@ -169,23 +142,27 @@ impl<H: Handler> Control<H> {
 
     /// Everything but messages down.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {
-        if self.leaving.is_none() && self.stop.as_mut().poll(cx).is_ready() {
+        if !self.state.is_leaving() && self.stop.as_mut().poll(cx).is_ready() {
             self.say(Up::Draining(proto::Draining {}));
-            self.leave(Leaving::Stopped, Some(self.session.limits.drain));
+            self.state.stop(self.session.limits.drain, Instant::now());
+            self.timer.as_mut().reset(Instant::now());
         }
         self.poll_facts(cx);
         self.signal_all();
         while self.timer.as_mut().poll(cx).is_ready() {
-            match self.tick(Instant::now()) {
-                Ok(next) => self.timer.as_mut().reset(next),
+            match self.state.tick(Instant::now()) {
+                Ok(due) => {
+                    self.timer.as_mut().reset(due.next);
+                    due.beat.into_iter().for_each(|beat| self.say(Up::Heartbeat(beat)));
+                }
                 Err(end) => return Poll::Ready(end),
             }
         }
         if let Err(end) = self.flush(cx) {
             return Poll::Ready(end);
         }
-        if self.leaving.is_some() && self.waiting.is_empty() && self.calls.poll_none(cx).is_ready() {
-            return Poll::Ready(self.left());
+        if self.state.is_leaving() && self.waiting.is_empty() && self.calls.poll_none(cx).is_ready() {
+            return Poll::Ready(self.state.left());
         }
         Poll::Pending
     }
@@ -228,156 +205,46 @@ impl<H: Handler> Control<H> {
         }
     }
 
+    /// Does what the message asks for.
     fn hear(&mut self, kind: Down) -> Result<(), LinkEnd> {
-        match (kind, self.epoch) {
-            (Down::Welcome(welcome), None) => self.welcome(welcome),
-            (Down::Welcome(_), Some(_)) => return Err(lost("the controller said Welcome twice")),
-            (_, None) => return Err(lost("the controller did not say Welcome first")),
-            (Down::Open(open), Some(epoch)) => self.open_call(open, epoch),
-            (Down::Cancel(cancel), _) => {
-                if let Some(id) = CallId::from_bytes(&cancel.call_id) {
-                    self.calls.cancel(id);
-                }
+        let turns = matches!(kind, Down::Welcome(_) | Down::Drain(_) | Down::Superseded(_));
+        match self.state.hear(kind, self.calls.len(), Instant::now(), unix_ms())? {
+            Act::None => {}
+            Act::Start(id, open) => self.start(id, *open),
+            Act::Reject(reject) => self.say(Up::Reject(reject)),
+            Act::Cancel(id) => self.calls.cancel(id),
+            Act::Signal(signal) => self.signal(signal),
+            // Nobody need know of each one.
+            Act::Beat(rtt) => {
+                let _ = self.signals.try_send(Signal::Beat { rtt });
             }
-            (Down::Heartbeat(beat), _) => self.echo(&beat),
-            (Down::Renew(_), _) => self.signal(Signal::Renew),
-            (Down::Drain(drain), _) => {
-                let deadline = Duration::from_millis(drain.deadline_ms.into());
-                let spread = Duration::from_millis(drain.spread_ms.into());
-                self.signal(Signal::Drain { spread, deadline });
-                self.leave(Leaving::Drained, Some(deadline));
-            }
-            (Down::Superseded(by), _) if by.same_instance => {
-                self.leave(Leaving::Superseded { from: by.source }, None);
-            }
-            (Down::Superseded(by), _) => {
-                return Err(LinkEnd::Superseded { same_instance: false, from: by.source });
-            }
+        }
+        if turns {
+            // Other things are due now.
+            self.timer.as_mut().reset(Instant::now());
+            let facts = self.latest_facts.take();
+            facts.into_iter().for_each(|facts| self.say(Up::Facts(facts)));
         }
         Ok(())
     }
 
-    fn welcome(&mut self, welcome: proto::Welcome) {
-        self.epoch = Some(welcome.epoch);
-        if welcome.heartbeat_ms > 0 {
-            self.period = Duration::from_millis(welcome.heartbeat_ms.into()).clamp(BEAT.0, BEAT.1);
-        }
-        if welcome.max_calls > 0 {
-            self.max_calls = self.max_calls.min(welcome.max_calls as usize);
-        }
-        let now = Instant::now();
-        self.last_echo = now;
-        self.next_beat = now;
-        self.timer.as_mut().reset(now);
-        self.signal(Signal::Welcome(Welcome {
-            epoch: welcome.epoch,
-            replica: welcome.replica,
-            clock_skew_ms: welcome.clock_ms.saturating_sub(unix_ms()),
-        }));
-        if let Some(facts) = self.latest_facts.take() {
-            self.say(Up::Facts(facts));
-        }
-    }
-
-    /// Starts a task, or says at once why not. Nothing is queued.
-    fn open_call(&mut self, mut open: proto::Open, epoch: u64) {
-        let call_id = std::mem::take(&mut open.call_id);
-        let verdict = match CallId::from_bytes(&call_id) {
-            None => Err((RejectReason::Malformed, "the call id is not 16 bytes")),
-            Some(_) if open.epoch != epoch => Err((RejectReason::Stale, "the epoch is another session's")),
-            Some(_) if self.leaving.is_some() => {
-                Err((RejectReason::Draining, "the agent takes no new calls"))
-            }
-            Some(_) if self.calls.len() >= self.max_calls => {
-                Err((RejectReason::Busy, "too many calls are open"))
-            }
-            Some(id) => match parse(id, open) {
-                Err(_) => Err((RejectReason::Malformed, "the request cannot be understood")),
-                Ok(parsed) => {
-                    let (session, handler) = (self.session.clone(), self.handler.clone());
-                    let started = self.calls.start(id, |running| async move {
-                        answer(session, parsed, handler).await;
-                        drop(running);
-                    });
-                    if started { Ok(()) } else { Err((RejectReason::Malformed, "the call id is in use")) }
+    /// Starts a task for a call that can be understood.
+    fn start(&mut self, id: CallId, open: proto::Open) {
+        let why = match parse(id, open) {
+            Err(_) => "the request cannot be understood",
+            Ok(parsed) => {
+                let (session, handler) = (self.session.clone(), self.handler.clone());
+                let started = self.calls.start(id, |running| async move {
+                    answer(session, parsed, handler).await;
+                    drop(running);
+                });
+                if started {
+                    return;
                 }
-            },
+                "the call id is in use"
+            }
         };
-        if let Err((reason, message)) = verdict {
-            self.say(Up::Reject(proto::Reject {
-                call_id,
-                reason: reason.into(),
-                message: message.to_owned(),
-            }));
-        }
-    }
-
-    fn echo(&mut self, beat: &proto::Heartbeat) {
-        let now = Instant::now();
-        self.last_echo = now;
-        let sent = self.began + Duration::from_micros(beat.sent_us);
-        if sent <= now {
-            let rtt = now - sent;
-            // Nobody need know of each one.
-            let _ = self.signals.try_send(Signal::Beat { rtt });
-        }
-    }
-
-    /// Sends what is due, and says when something next is.
-    fn tick(&mut self, now: Instant) -> Result<Instant, LinkEnd> {
-        if let Some((_, Some(end))) = &self.leaving
-            && *end <= now
-        {
-            return Err(self.left());
-        }
-        let limits = &self.session.limits;
-        if self.epoch.is_none() {
-            let end = self.began + limits.handshake * 2;
-            return if end <= now {
-                Err(lost("the controller did not say Welcome in time"))
-            } else {
-                Ok(end)
-            };
-        }
-        let silent = self.last_echo + self.period * 5 / 2;
-        if silent <= now {
-            return Err(lost("the controller answers no heartbeat"));
-        }
-        if self.next_beat <= now {
-            self.sequence += 1;
-            let sent_us = now.saturating_duration_since(self.began).as_micros() as u64;
-            self.say(Up::Heartbeat(proto::Heartbeat { sequence: self.sequence, sent_us }));
-            self.next_beat = now + self.period;
-        }
-        let end = self.leaving.as_ref().and_then(|(_, end)| *end);
-        Ok(end.into_iter().fold(self.next_beat.min(silent), Instant::min))
-    }
-
-    /// Goes towards the end; the first cause stays, the earliest deadline counts.
-    fn leave(&mut self, why: Leaving, within: Option<Duration>) {
-        let now = Instant::now();
-        let end = within.map(|within| now + within);
-        self.leaving = Some(match self.leaving.take() {
-            Some((first, before)) => (first, before.into_iter().chain(end).min()),
-            None => (why, end),
-        });
-        self.timer.as_mut().reset(now);
-    }
-
-    fn left(&mut self) -> LinkEnd {
-        match self.leaving.take() {
-            Some((Leaving::Drained, _)) => LinkEnd::Drained,
-            Some((Leaving::Superseded { from }, _)) => LinkEnd::Superseded { same_instance: true, from },
-            Some((Leaving::Stopped, _)) | None => LinkEnd::Stopped,
-        }
-    }
-
-    /// A loss while leaving is the end that was being left for.
-    fn instead(&mut self, end: LinkEnd) -> LinkEnd {
-        match end {
-            LinkEnd::Lost(_) if self.leaving.is_some() => self.left(),
-            end => end,
-        }
+        self.say(Up::Reject(reject(id.to_bytes(), RejectReason::Malformed, why)));
     }
 
     fn poll_facts(&mut self, cx: &mut Context<'_>) {
@@ -385,15 +252,18 @@ impl<H: Handler> Control<H> {
             let Some(mut receiver) = next else { return self.facts = None };
             let facts = receiver.borrow_and_update().clone();
             self.facts = Some(changed(receiver));
-            match (facts, self.epoch) {
-                (Some(facts), Some(_)) => self.say(Up::Facts(facts)),
-                (facts, _) => self.latest_facts = facts,
+            match facts {
+                Some(facts) if self.state.is_welcome() => self.say(Up::Facts(facts)),
+                facts => self.latest_facts = facts,
             }
         }
     }
 
+    /// What repeats itself is kept once, so that a controller cannot fill memory.
     fn signal(&mut self, signal: Signal) {
-        self.unsignalled.push_back(signal);
+        if self.unsignalled.back() != Some(&signal) {
+            self.unsignalled.push_back(signal);
+        }
         self.signal_all();
     }
 

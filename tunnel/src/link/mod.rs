@@ -6,6 +6,7 @@ mod calls;
 mod channel;
 mod control;
 mod driver;
+pub(crate) mod state;
 mod types;
 
 use std::sync::{Arc, OnceLock};
