@@ -155,16 +155,22 @@ async fn empty_chunks_are_never_sent() {
 /// that is on its way would be lost. At every moment of a drain, none is.
 #[tokio::test]
 async fn an_open_in_flight_survives_a_drain() {
-    for moment in 0..40_usize {
+    for moment in 0..60_usize {
         let hub = Hub::new("replica".into(), limits());
         let old = Site::with(&hub, limits(), hello(), Does(|_| async { say("done") })).await;
-        let calls: Vec<_> = (0..20)
-            .map(|_| {
+        // One after the other, so that at each moment some are on their way.
+        let calls: Vec<_> = (0..30)
+            .map(|at| {
                 let cluster = hub.cluster(key());
-                tokio::spawn(async move { site::get(&cluster, "/").await.map_err(|e| e.to_string()) })
+                tokio::spawn(async move {
+                    for _ in 0..at {
+                        tokio::task::yield_now().await;
+                    }
+                    site::get(&cluster, "/").await.map_err(|error| error.to_string())
+                })
             })
             .collect();
-        for _ in 0..moment {
+        for _ in 0..moment / 2 {
             tokio::task::yield_now().await;
         }
         // One end drains or the other; the next connection comes as it should.

@@ -53,6 +53,8 @@ enum Step {
     Stale,
     ControllerDrains,
     AgentStops,
+    /// It has nothing more to do, and what it sent arrives before the end does.
+    AgentLeaves,
     Cut,
     Time {
         ms: u64,
@@ -73,6 +75,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Stale),
         1 => Just(Step::ControllerDrains),
         1 => Just(Step::AgentStops),
+        3 => Just(Step::AgentLeaves),
         1 => Just(Step::Cut),
         2 => (1_u64..6000).prop_map(|ms| Step::Time { ms }),
     ]
@@ -206,6 +209,7 @@ impl World {
                     self.agent.stop(DRAIN, self.now);
                 }
             }
+            Step::AgentLeaves => self.leave(),
             Step::Cut => self.over(Ended::Closed),
             Step::Time { ms } => self.pass(Duration::from_millis(*ms)),
         }
@@ -343,6 +347,17 @@ impl World {
             }
             Err(_) => self.over(Ended::Closed),
         }
+    }
+
+    fn leave(&mut self) {
+        if self.agent_gone || !self.agent.may_end() || !self.running.is_empty() {
+            return;
+        }
+        while !self.up.is_empty() {
+            self.told_next();
+        }
+        assert_eq!(self.open_ids(), [], "calls were lost by an agent that left in peace");
+        self.over(Ended::Closed);
     }
 
     /// The connection ends, as seen by both.

@@ -161,7 +161,7 @@ impl<H: Handler> Control<H> {
         if let Err(end) = self.flush(cx) {
             return Poll::Ready(end);
         }
-        if self.state.is_leaving() && self.waiting.is_empty() && self.calls.poll_none(cx).is_ready() {
+        if self.state.may_end() && self.waiting.is_empty() && self.calls.poll_none(cx).is_ready() {
             return Poll::Ready(self.state.left());
         }
         Poll::Pending

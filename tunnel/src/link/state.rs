@@ -60,6 +60,9 @@ pub(crate) struct State {
     next_beat: Instant,
     sequence: u64,
     leaving: Option<(Leaving, Option<Instant>)>,
+    /// The heartbeat whose echo proves that the controller heard `Draining` before:
+    /// `Control` keeps its order, so no `Open` is on its way after it.
+    asked: Option<u64>,
 }
 
 pub(crate) fn lost(why: &str) -> LinkEnd {
@@ -84,6 +87,7 @@ impl State {
             next_beat: now,
             sequence: 0,
             leaving: None,
+            asked: None,
         }
     }
 
@@ -155,6 +159,7 @@ impl State {
 
     fn echo(&mut self, beat: &proto::Heartbeat, now: Instant) -> Act {
         self.last_echo = now;
+        self.asked = self.asked.filter(|asked| beat.sequence < *asked);
         let sent = self.began.checked_add(Duration::from_micros(beat.sent_us));
         match sent {
             Some(sent) if sent <= now => Act::Beat(now - sent),
@@ -170,8 +175,11 @@ impl State {
         if first { Act::Signal(Signal::Drain { spread, deadline }) } else { Act::None }
     }
 
-    /// We stop: no call is taken any more, and those that run get this long.
+    /// We stop, and have said so: no call is taken any more, and those that run get
+    /// this long.
     pub(crate) fn stop(&mut self, within: Duration, now: Instant) {
+        self.asked = Some(self.sequence + 1);
+        self.next_beat = now;
         self.leave(Leaving::Stopped, Some(within), now);
     }
 
@@ -223,6 +231,11 @@ impl State {
     /// Whether no call is taken any more.
     pub(crate) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
+    }
+
+    /// Whether nothing more can come, so that the session may end when no call runs.
+    pub(crate) fn may_end(&self) -> bool {
+        self.is_leaving() && self.asked.is_none()
     }
 
     /// The end of a session that has left.
@@ -291,6 +304,19 @@ mod tests {
         );
         assert!(state.tick(at(3500)).is_ok());
         assert_eq!(state.tick(at(3501)), Err(lost("the controller answers no heartbeat")));
+    }
+
+    #[test]
+    fn rule_6_who_stops_stays_until_no_open_can_be_on_its_way() {
+        let now = Instant::now();
+        let mut state = welcomed(now);
+        let before = state.tick(now).unwrap().beat.unwrap();
+        state.stop(Duration::from_secs(9), now);
+        let after = state.tick(now).unwrap().beat.expect("it asks at once");
+        state.hear(Down::Heartbeat(before), 0, now, 0).unwrap();
+        assert!(!state.may_end(), "that one was sent before");
+        state.hear(Down::Heartbeat(after), 0, now, 0).unwrap();
+        assert!(state.may_end());
     }
 
     #[test]
