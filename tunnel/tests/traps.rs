@@ -230,8 +230,14 @@ async fn resets_in_everyday_amounts_do_not_end_the_connection() {
             if call.request.uri().path() == "/small" {
                 return say("small");
             }
-            if call.request.uri().path() == "/wait" {
-                std::future::pending::<()>().await;
+            match call.request.uri().path() {
+                "/wait" => std::future::pending::<()>().await,
+                // The target dies before its first byte.
+                "/dead" => {
+                    let dead = futures::stream::iter([Err(BoxError::from("the target died"))]);
+                    return Ok(Reply::Http(http::Response::new(StreamBody::new(dead).boxed_unsync())));
+                }
+                _ => {}
             }
             let (feed, response) = fed();
             tokio::spawn(async move {
@@ -242,28 +248,27 @@ async fn resets_in_everyday_amounts_do_not_end_the_connection() {
         }
     }))
     .await;
-    for round in 0..40 {
-        // Given up before the answer, and while it comes.
-        let path = if round % 2 == 0 { "/bulk" } else { "/wait" };
-        let calls: Vec<_> = (0..60)
+    // Given up while the answer comes and before it, and by the agent.
+    let kinds = [("/bulk", 150), ("/wait", 60), ("/dead", 60)];
+    for (path, burst) in std::iter::repeat_n(kinds, 14).flatten() {
+        let calls: Vec<_> = (0..burst)
             .map(|_| {
                 let cluster = site.cluster();
                 tokio::spawn(async move { cluster.call(get(path), CallOptions::default()).await })
             })
             .collect();
-        if round % 2 == 0 {
-            let all: Vec<_> = futures::future::join_all(calls).await;
-            drop(all);
-        } else {
-            alive.until(60).await;
+        if path == "/wait" {
+            alive.until(burst).await;
             for call in &calls {
                 call.abort();
             }
+        } else {
+            drop(futures::future::join_all(calls).await);
         }
         alive.until(0).await;
     }
     assert!(begin(&site, "/small").await.is_ok());
     let session = site.hub.session(key()).unwrap();
-    assert_eq!((session.epoch, session.calls), (1, 40 * 60 + 1), "one connection carried them all");
+    assert_eq!((session.epoch, session.calls), (1, 14 * 270 + 1), "one connection carried them all");
     site.until_open_calls(0).await;
 }
