@@ -64,6 +64,7 @@ mod link;
 mod meter;
 mod refusal;
 mod stream;
+mod turn;
 mod upgraded;
 mod wire;
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub(crate) struct Meter {
     last_read_ms: AtomicU64,
     bytes_in: AtomicU64,
     bytes_out: AtomicU64,
+    /// Calls that are open at the agent's end.
+    calls: AtomicUsize,
 }
 
 impl Meter {
@@ -26,6 +28,7 @@ impl Meter {
             last_read_ms: AtomicU64::new(0),
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            calls: AtomicUsize::new(0),
         })
     }
 
@@ -40,6 +43,14 @@ impl Meter {
 
     pub(crate) fn bytes_out(&self) -> u64 {
         self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn note_calls(&self, count: usize) {
+        self.calls.store(count, Ordering::Relaxed);
     }
 
     fn read(&self, count: usize) {

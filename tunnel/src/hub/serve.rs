@@ -25,6 +25,7 @@ use super::{Admission, Ended, Hub, Peer};
 use crate::keepalive::KeepAlive;
 use crate::meter::{Meter, Metered};
 use crate::stream::ok_trailers;
+use crate::turn::Turn;
 use crate::wire::{CallId, Chunk};
 use crate::{BoxError, Limits, Refusal, RefusalCode};
 
@@ -72,6 +73,7 @@ where
     /// Nothing is left to do after a drain.
     empty: bool,
     timer: Pin<Box<Sleep>>,
+    turn: Turn,
 }
 
 /// See [`Hub::serve`].
@@ -120,6 +122,7 @@ where
         drained_by: None,
         empty: false,
         timer: Box::pin(tokio::time::sleep_until(now)),
+        turn: Turn::default(),
     };
     let mut stopped = pin!(stop.cancelled_owned());
     let ended = poll_fn(|cx| serving.poll(cx, stopped.as_mut())).await;
@@ -138,6 +141,9 @@ where
     B::Error: Into<BoxError>,
 {
     fn poll(&mut self, cx: &mut Context<'_>, stopped: Pin<&mut impl Future<Output = ()>>) -> Poll<Ended> {
+        if self.turn.wait(self.open_calls(), cx) {
+            return Poll::Pending;
+        }
         if self.drained_by.is_none() && stopped.poll(cx).is_ready() {
             self.drain();
         }
@@ -264,6 +270,11 @@ where
             self.drained_by = self.drained_by.map(|end| end.min(soon));
             self.rearm();
         }
+    }
+
+    fn open_calls(&self) -> usize {
+        let session = self.control.as_ref().and_then(Control::session);
+        session.map_or(0, |session| session.open_calls() as usize)
     }
 
     fn rearm(&mut self) {

@@ -26,6 +26,7 @@ use super::answer::{Session, answer, parse};
 use super::calls::Calls;
 use super::state::{Act, State, lost, reject};
 use super::{Handler, Link, LinkEnd, Signal};
+use crate::meter::Meter;
 use crate::wire::{CallId, Chunk, Decoder, Event, put_message};
 use crate::{Refusal, RejectReason};
 
@@ -46,6 +47,7 @@ enum Incoming {
 pub(super) struct Control<H> {
     session: Arc<Session>,
     handler: H,
+    meter: Arc<Meter>,
     up: SendStream<Chunk>,
     /// Framed messages up that wait to be sent together.
     waiting: BytesMut,
@@ -103,6 +105,7 @@ impl<H: Handler> Control<H> {
                 group: Arc::default(),
             }),
             handler,
+            meter: link.meter.clone(),
             up,
             waiting: BytesMut::new(),
             incoming: Incoming::Opening(response),
@@ -147,6 +150,7 @@ impl<H: Handler> Control<H> {
             self.state.stop(self.session.limits.drain, Instant::now());
             self.timer.as_mut().reset(Instant::now());
         }
+        self.meter.note_calls(self.calls.len());
         self.poll_facts(cx);
         self.signal_all();
         while self.timer.as_mut().poll(cx).is_ready() {

@@ -18,6 +18,7 @@ use super::{LINGER, LinkEnd};
 use crate::Limits;
 use crate::keepalive::KeepAlive;
 use crate::meter::{Meter, Metered};
+use crate::turn::Turn;
 use crate::wire::Chunk;
 
 pub(super) fn builder(limits: &Limits) -> h2::client::Builder {
@@ -77,6 +78,7 @@ where
     cause: Arc<OnceLock<String>>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     timer: Pin<Box<Sleep>>,
+    turn: Turn,
 }
 
 impl<IO> Driver<IO>
@@ -93,7 +95,7 @@ where
     ) -> Self {
         let timer = Box::pin(tokio::time::sleep_until(Instant::now()));
         let closing = Box::pin(closing.cancelled_owned());
-        Self { conn, keepalive, meter, jobs, job: None, cause, closing, timer }
+        Self { conn, keepalive, meter, jobs, job: None, cause, closing, timer, turn: Turn::default() }
     }
 
     pub(super) async fn run(mut self) {
@@ -118,6 +120,9 @@ where
 
     /// Why the connection ended; `None` when it is to be closed from here.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<String>> {
+        if self.turn.wait(self.meter.calls(), cx) {
+            return Poll::Pending;
+        }
         if self.job.is_none()
             && let Poll::Ready(Some(job)) = self.jobs.poll_recv(cx)
         {
