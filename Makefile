@@ -58,6 +58,16 @@ bench: requires kube ## Measure tunnel, latency, reconnection and backups beside
 	$(step) "bench" cargo bench --locked --package culvert-integration --bench report
 	$(step) "bench of backups" cargo bench --locked --package culvert-integration --bench backup
 
+# Coverage needs flags that a stable compiler takes only when it is told so.
+.PHONY: fuzz
+fuzz: ## Fuzz each thing that is read off the wire for SECONDS_EACH (60): see fuzz/targets.rs
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "make fuzz needs cargo-fuzz: cargo install cargo-fuzz" >&2; exit 1; }
+	@for target in $$(ls fuzz/fuzz_targets | sed "s/\.rs$$//"); do \
+	    mkdir -p "fuzz/found/$$target"; \
+	    RUSTC_BOOTSTRAP=1 .ci/step "fuzz $$target" cargo fuzz run --sanitizer none "$$target" \
+	        "fuzz/found/$$target" "fuzz/corpus/$$target" -- -max_total_time="$${SECONDS_EACH:-60}" -max_len=65536; \
+	done
+
 .PHONY: gen
 gen: requires kube ## Write again what is generated: proto code, OpenAPI, access matrix, help texts, chart renders
 	@CULVERT_GEN=1 .ci/step "code and documents" cargo test --workspace --exclude culvert-integration --tests --no-fail-fast

@@ -56,6 +56,8 @@ mod bridge;
 mod copy;
 mod dial;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod holder;
 mod hub;
 mod keepalive;

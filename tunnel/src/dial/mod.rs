@@ -27,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 
 pub use error::{DialError, Phase};
 pub use no_proxy::bypasses_proxy;
+pub(crate) use proxy::connect_answer;
 pub use proxy::{Proxy, ProxyCredentials};
 pub use socket::tune;
 

@@ -108,8 +108,8 @@ impl Proxy {
             if io.read_buf(&mut answer).await.map_err(broken)? == 0 {
                 return Err(DialError::ProxyBroken("it closed the connection".into()));
             }
-            if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-                return judge(&answer, end + 4);
+            if let Some(judged) = connect_answer(&answer) {
+                return judged;
             }
             if answer.len() > MAX_ANSWER {
                 return Err(DialError::ProxyBroken("its answer is too long".into()));
@@ -129,6 +129,12 @@ impl Proxy {
         request.push_str("\r\n");
         request
     }
+}
+
+/// What the proxy's answer means, once its head is whole.
+pub(crate) fn connect_answer(answer: &[u8]) -> Option<Result<(), DialError>> {
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
+    Some(judge(answer, end + 4))
 }
 
 /// What the proxy's whole answer means; `end` is where its head ends.

@@ -46,6 +46,8 @@ struct Live {
     hub: Hub,
     session: Arc<Session>,
     why: Option<Ended>,
+    /// The agent has ended `Control`; what it sent on other streams may still come.
+    left: bool,
 }
 
 impl Drop for Live {
@@ -159,6 +161,11 @@ impl<A: Admission> Control<A> {
 
     /// Does what can be done now; ready when the session must end.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        if let Phase::Live(live) = &self.phase
+            && live.left
+        {
+            return live.poll_left(cx);
+        }
         for _ in 0..BURST {
             let stop = match self.step(cx) {
                 Poll::Pending => return self.poll_down(cx),
@@ -166,13 +173,24 @@ impl<A: Admission> Control<A> {
                 Poll::Ready(Err(stop)) => stop,
             };
             match stop {
-                Stop::Ended => return Poll::Ready(self.refused().unwrap_or(Ended::Closed)),
+                Stop::Ended => return self.left(cx),
                 Stop::Refuse(refusal) => self.refuse(refusal),
                 Stop::Expel(refusal) => return Poll::Ready(self.expel(refusal)),
             }
         }
         cx.waker().wake_by_ref();
         self.poll_down(cx)
+    }
+
+    /// The agent has ended the stream. Streams overtake each other, so what it
+    /// answered before is waited for: until the connection ends, or no call is open.
+    fn left(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let Phase::Live(live) = &mut self.phase else {
+            return Poll::Ready(self.refused().unwrap_or(Ended::Closed));
+        };
+        live.left = true;
+        live.session.queue.close_with(None);
+        live.poll_left(cx)
     }
 
     fn step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
@@ -263,7 +281,7 @@ impl<A: Admission> Control<A> {
             now: SystemTime::now(),
         };
         let session = self.hub.begin(begin, standby, admitted.epoch_floor)?;
-        self.phase = Phase::Live(Live { hub: self.hub.clone(), session, why: None });
+        self.phase = Phase::Live(Live { hub: self.hub.clone(), session, why: None, left: false });
         Ok(())
     }
 
@@ -324,6 +342,19 @@ impl<A: Admission> Control<A> {
 }
 
 impl Live {
+    fn poll_left(&self, cx: &mut Context<'_>) -> Poll<Ended> {
+        let queue = &self.session.queue;
+        // Who calls and cancels wakes us; nobody reads what they have to say.
+        if queue.poll_waiting(cx).is_ready() {
+            queue.discard();
+        }
+        match queue.why_ended() {
+            Some(why) => Poll::Ready(why),
+            None if self.session.open_calls() == 0 => Poll::Ready(Ended::Closed),
+            None => Poll::Pending,
+        }
+    }
+
     fn hear(&self, kind: Up) -> Result<(), Stop> {
         let session = &self.session;
         match kind {

@@ -407,7 +407,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
     fn rule_2_no_call_is_lost_or_answered_twice_in_any_order(steps in proptest::collection::vec(step(), 0..200)) {

@@ -129,6 +129,13 @@ impl Queue {
         Some(taken)
     }
 
+    /// Throws away what waits: nobody reads it any more.
+    pub(super) fn discard(&self) {
+        let mut state = self.lock();
+        state.frames.clear();
+        state.bytes = 0;
+    }
+
     /// Bytes of the first message.
     pub(super) fn first_len(&self) -> usize {
         self.lock().frames.front().map_or(0, Bytes::len)

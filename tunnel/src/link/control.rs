@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use culvert_proto::tunnel::v1 as proto;
 use culvert_proto::tunnel::v1::control_down::Kind as Down;
 use culvert_proto::tunnel::v1::control_up::Kind as Up;
@@ -19,13 +19,13 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderValue, Method, Uri};
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::answer::{Session, answer, parse};
 use super::calls::Calls;
 use super::state::{Act, State, lost, reject};
-use super::{Handler, Link, LinkEnd, Signal};
+use super::{Handler, LINGER, Link, LinkEnd, Signal};
 use crate::meter::Meter;
 use crate::wire::{CallId, Chunk, Decoder, Event, put_message};
 use crate::{Refusal, RejectReason};
@@ -124,7 +124,27 @@ impl<H: Handler> Control<H> {
 
     /// Runs the session to its end.
     pub(super) async fn run(mut self) -> LinkEnd {
-        poll_fn(|cx| self.poll(cx)).await
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        if !matches!(end, LinkEnd::Lost(_) | LinkEnd::Refused(_)) {
+            self.part().await;
+        }
+        end
+    }
+
+    /// Ends `Control` and waits until the controller has ended it too. A stream that is
+    /// dropped before is reset, and h2 throws away what still waits to be sent: the last
+    /// rejects, after which their callers try another session.
+    async fn part(&mut self) {
+        self.calls = Calls::default();
+        if self.up.send_data(Chunk::raw(Bytes::new()), true).is_err() {
+            return;
+        }
+        let ended = poll_fn(|cx| {
+            while std::task::ready!(self.poll_message(cx)).is_ok() {}
+            Poll::Ready(())
+        });
+        // A controller that does not answer has lost nothing that it wanted.
+        let _ = timeout(LINGER, ended).await;
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<LinkEnd> {

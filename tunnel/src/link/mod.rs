@@ -24,7 +24,7 @@ use crate::Limits;
 use crate::keepalive::KeepAlive;
 use crate::meter::{Meter, Metered};
 use crate::stream::Ledger;
-use crate::wire::Chunk;
+use crate::wire::{CallId, Chunk};
 
 pub use backoff::Backoff;
 pub use channel::Channel;
@@ -32,8 +32,13 @@ use control::Control;
 use driver::{Driver, Job};
 pub use types::{Call, Handler, Io, Kind, LinkEnd, Reply, ReplyBody, Signal, Welcome};
 
+/// Whether an agent understands this `Open`.
+pub(crate) fn understood(open: proto::Open) -> bool {
+    CallId::from_bytes(&open.call_id).is_some_and(|id| answer::parse(id, open).is_ok())
+}
+
 /// What is queued gets this long to leave when a link is closed.
-const LINGER: Duration = Duration::from_secs(2);
+const LINGER: Duration = Duration::from_secs(5);
 
 /// The connection cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -260,6 +260,14 @@ impl Inbound {
         while let Some(Ok(_)) = std::task::ready!(self.poll_payload(cx)) {
             self.give_credit();
         }
+        // The stream's own end may come after the message: dropped before it, the stream
+        // is reset, and h2 then throws away what still waits to be sent.
+        if let Source::Stream(stream) = &mut self.source {
+            while let Some(Ok(rest)) = std::task::ready!(stream.poll_data(cx)) {
+                // It fails only for a stream that is gone, and its credit with it.
+                let _ = stream.flow_control().release_capacity(rest.len());
+            }
+        }
         Poll::Ready(())
     }
 
