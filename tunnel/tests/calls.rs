@@ -409,6 +409,32 @@ async fn rule_10_a_refusal_while_uploading_reaches_the_caller_and_stops_the_uplo
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "no");
 }
 
+#[tokio::test]
+async fn rule_10_a_silent_watch_outlives_every_deadline() {
+    let (feeds, mut fed_later) = mpsc::channel(1);
+    let site = Site::new(Does(move |_| {
+        let feeds = feeds.clone();
+        async move {
+            let (feed, response) = fed();
+            feed.send(Bytes::from_static(b"first")).await.unwrap();
+            feeds.send(feed).await.unwrap();
+            Ok(Reply::Http(response))
+        }
+    }))
+    .await;
+    // The deadline is that of the head; after it a watch may be silent for hours.
+    let options = CallOptions { deadline: Some(Duration::from_millis(400)), ..options() };
+    let request = http::Request::get("/watch").body(String::new()).unwrap();
+    let mut watch = timeout(PATIENCE, site.cluster().call(request, options)).await.unwrap().unwrap();
+    assert_eq!(watch.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+    let silent = timeout(Duration::from_millis(1200), watch.body_mut().frame()).await;
+    silent.expect_err("nothing was sent, and nothing ended it");
+    let feed = fed_later.recv().await.unwrap();
+    feed.send(Bytes::from_static(b"later")).await.unwrap();
+    let later = timeout(PATIENCE, watch.body_mut().frame()).await.unwrap().unwrap().unwrap();
+    assert_eq!(later.into_data().unwrap(), "later");
+}
+
 /// Upgrades to an echo that begins with a greeting, and says `bye` after the end.
 fn echo()
 -> Does<impl Fn(culvert_tunnel::Call) -> futures::future::BoxFuture<'static, Result<Reply, Failure>> + Clone>

@@ -178,7 +178,7 @@ async fn run(link: &Link, hello: proto::Hello) -> LinkEnd {
 }
 
 #[tokio::test]
-async fn a_refusal_reaches_the_agent_with_its_cause() {
+async fn rule_8_a_refusal_says_why_and_when_to_come_back() {
     let hub = hub();
     let (refused, served) = link(&hub, peer(), No, limits()).await;
     let end = run(&refused, hello()).await;
@@ -186,6 +186,10 @@ async fn a_refusal_reaches_the_agent_with_its_cause() {
     assert_eq!(end, LinkEnd::Refused(want.clone()));
     refused.close().await;
     assert_eq!(timeout(PATIENCE, served).await.unwrap().unwrap(), Ended::Refused(want));
+    // The agent waits as long, and up to half as much again.
+    let LinkEnd::Refused(refusal) = end else { unreachable!() };
+    let wait = culvert_tunnel::Backoff::new().failed(std::time::Instant::now(), refusal.retry_after);
+    assert!((30.0..=45.0).contains(&wait.as_secs_f64()), "{wait:?}");
     let (nobody, _served) = link(&hub, Peer { agent: None, ..peer() }, Open(0), limits()).await;
     let end = run(&nobody, hello()).await;
     assert!(
@@ -433,7 +437,7 @@ async fn rule_9_answers_to_unknown_calls_are_reset_and_harm_nobody() {
 }
 
 #[tokio::test]
-async fn an_answer_of_another_agent_is_not_taken() {
+async fn rule_9_an_answer_of_another_agent_is_not_taken() {
     let hub = hub();
     let (victim, _served) = link(&hub, peer(), Open(0), limits()).await;
     let (_say, mut down) = tonic_agent(&victim).await;

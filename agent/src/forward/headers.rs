@@ -177,7 +177,7 @@ mod tests {
         }
 
         #[test]
-        fn no_identity_of_the_request_survives(name in "(impersonate|Impersonate|IMPERSONATE|x-remote|X-Remote)-[a-zA-Z]{1,10}", connection in "[a-z, -]{0,30}") {
+        fn rule_11_no_identity_of_the_request_survives(name in "(impersonate|Impersonate|IMPERSONATE|x-remote|X-Remote)-[a-zA-Z]{1,10}", connection in "[a-z, -]{0,30}") {
             let mut headers = HeaderMap::new();
             headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::from_static("hers"));
             if let Ok(connection) = HeaderValue::from_str(&connection) {

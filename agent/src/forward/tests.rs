@@ -89,7 +89,7 @@ async fn a_body_goes_both_ways_and_an_early_answer_comes_at_once() {
 }
 
 #[tokio::test]
-async fn a_redirect_is_passed_on_and_not_followed() {
+async fn rule_11_a_redirect_is_passed_on_and_not_followed() {
     let mut site = site("").await;
     let response = site.http(get("/api/v1/namespaces/a/pods/redirect")).await.unwrap();
     assert_eq!(response.status(), 302);
@@ -136,7 +136,7 @@ async fn a_refused_upgrade_keeps_its_status() {
 }
 
 #[tokio::test]
-async fn the_policy_speaks_before_anything_is_sent() {
+async fn rule_11_the_policy_speaks_before_anything_is_sent() {
     let mut site = site("readOnly: true").await;
     let request = Request::delete("/api/v1/namespaces/a/pods/p").body(Body::empty()).unwrap();
     let failure = site.http(request).await.unwrap_err();
@@ -171,7 +171,7 @@ async fn a_pause_cuts_a_running_watch() {
 }
 
 #[tokio::test]
-async fn a_tcp_target_is_dialled_by_its_name_in_the_policy() {
+async fn rule_11_a_tcp_target_is_dialled_by_its_name_in_the_policy() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let site = site(&format!("targets: {{db: {{tcp: '{address}'}}}}")).await;
