@@ -20,28 +20,9 @@ const LATENCY_SAMPLES: usize = 5;
 /// Storage classes that are reported; a cluster has a handful.
 const MAX_CLASSES: u32 = 64;
 
-/// The way to the controller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Route {
-    /// Straight.
-    Direct,
-    /// Through an HTTP proxy.
-    Proxy,
-}
-
-impl Route {
-    /// As the wire says it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Route::Direct => "direct",
-            Route::Proxy => "proxy",
-        }
-    }
-}
-
 /// Asks the cluster. Never fails: see the module.
 /// `sealing_key` is the public half of the agent's key for sealed credentials, empty without one.
-pub async fn probe(kube: &Client, route: Route, policy: String, sealing_key: Bytes) -> Facts {
+pub async fn probe(kube: &Client, route: String, policy: String, sealing_key: Bytes) -> Facts {
     let mut problems = Vec::new();
     let mut take = |what: &str, problem: Option<String>| {
         if let Some(problem) = problem {
@@ -64,7 +45,7 @@ pub async fn probe(kube: &Client, route: Route, policy: String, sealing_key: Byt
         cluster_uid,
         api_latency_us,
         problem: problems.join("; "),
-        route: route.as_str().to_owned(),
+        route,
         policy,
         sealing_key,
     }

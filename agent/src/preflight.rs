@@ -191,12 +191,12 @@ async fn controller(settings: &Settings) -> Vec<Check> {
             return checks;
         }
     };
-    let name = format!("controller {}", way.route().as_str());
     checks.push(match way.probe(&token).await {
-        Ok(()) => {
-            Check::passed(&name, format!("{} answers with the key that the token pins", settings.controller))
-        }
-        Err(cause) => Check::failed(&name, format!("{}: {}", cause.what, cause.why), &cause.next),
+        Ok(()) => Check::passed(
+            "controller",
+            format!("{} answers with the key that the token pins ({})", settings.controller, way.route()),
+        ),
+        Err(cause) => Check::failed("controller", format!("{}: {}", cause.what, cause.why), &cause.next),
     });
     checks
 }

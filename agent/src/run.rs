@@ -282,7 +282,7 @@ impl Agent {
         stop: &CancellationToken,
     ) -> Result<bool, Exit> {
         self.reporter.enter(Phase::Enrolling);
-        tracing::info!(token = %token.id(), controller = %self.settings.controller, route = self.way.route().as_str(), "enrolling");
+        tracing::info!(token = %token.id(), controller = %self.settings.controller, route = self.way.route(), "enrolling");
         let mut backoff = Backoff::new();
         loop {
             let attempt = tokio::select! {

@@ -152,9 +152,10 @@ async fn start_rooms(
 
     let http = HttpLimits { head_time: config.limits.header, ..HttpLimits::default() };
     let api = api::router(app, config, supervisor.stopping().clone());
-    let doors = Doors { api, agents, gateway, limits: http, supervisor: supervisor.clone() };
     let names = Names::new(&config.domain);
     let edge = Edge::new(listeners.doors, names, tls, edge_limits(config), edge_metrics, supervisor.clone());
+    let doors =
+        Doors { api, agents, gateway, carried: edge.carried(), limits: http, supervisor: supervisor.clone() };
     supervisor.vital("doors", edge.run(doors));
     supervisor.vital(
         "ops",

@@ -12,6 +12,7 @@
 //! | [`kube::Cluster`] | the same with a node that runs pods; one is shared by all stories | 10 s |
 //! | [`site::Site`] | a network namespace that lets nothing in and chosen ports out | 0.2 s |
 //! | [`proxy::ConnectProxy`] | an HTTP CONNECT proxy that asks for a password | 0.1 s |
+//! | [`front::Front`] | a web server (nginx) that ends TLS before the controller | 0.1 s |
 //! | [`proxy::Interceptor`] | a box that opens TLS and signs as "Corp Inspect" | at once |
 //! | [`postgres::Postgres`] | an empty PostgreSQL server | 2 s |
 //! | [`data_plane::DataPlane`] | the shared cluster with the operator, volumes, engines and stores | 10 s |
@@ -54,6 +55,7 @@ pub mod data_plane;
 pub mod door;
 pub mod engines;
 pub mod figures;
+pub mod front;
 pub mod gateway;
 pub mod hand;
 pub mod https;

@@ -133,6 +133,7 @@ async fn an_inspecting_box_is_named_and_gets_nothing() -> anyhow::Result<()> {
     let token = stage.admin.join_token(&record).await?;
     let mut agent = Agent::new(&stage.controller, &agent_kubeconfig(&plane).await?, &token)?
         .wrapped(inside(&site))
+        .flag("--carrier", "direct")
         .dialling(inspector.address().to_string());
     agent.start()?;
     agent.says(INSPECTOR, Duration::from_secs(20)).await?;

@@ -36,7 +36,7 @@ async fn an_interceptor_is_named_by_its_issuer() -> anyhow::Result<()> {
     let (stage, ground) = (Stage::open().await?, ground().await?);
     let interceptor = Interceptor::start(HERE, stage.controller.address()).await?;
     let (cluster, agent) = stage.newcomer("plant", ground).await?;
-    let mut agent = agent.dialling(interceptor.address().to_string());
+    let mut agent = agent.dialling(interceptor.address().to_string()).flag("--carrier", "direct");
     agent.start()?;
     agent.names_cause("tls_intercepted").await?;
     ensure!(agent.log().contains(INSPECTOR), "the issuer is not named:\n{}", agent.log());

@@ -68,10 +68,13 @@ mod refusal;
 mod stream;
 mod turn;
 mod upgraded;
+pub mod websocket;
 mod wire;
 
 pub use body::Body;
-pub use dial::{Carrier, DialError, Dialer, Phase, Proxy, ProxyCredentials, Timeouts, bypasses_proxy, tune};
+pub use dial::{
+    Carrier, DialError, Dialer, Phase, Proxy, ProxyCredentials, Timeouts, Via, bypasses_proxy, tune,
+};
 pub use error::{BodyError, CallError, Failure, FailureCode, RejectReason};
 pub use hub::{
     Admission, Admitted, AgentKey, CallOptions, Cluster, Ended, Hub, HubCounts, Peer, SessionEvent,

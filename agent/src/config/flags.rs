@@ -58,6 +58,9 @@ pub struct Flags {
     /// PEM certificates to trust for a proxy that speaks TLS
     #[arg(long, env = "CULVERT_PROXY_CA_FILE", value_name = "FILE")]
     pub proxy_ca_file: Option<PathBuf>,
+    /// What carries the TLS session with the controller
+    #[arg(long, env = "CULVERT_CARRIER", value_enum, default_value_t = Carrier::Auto)]
+    pub carrier: Carrier,
     /// Tell the controller of this cluster's data services, and open the credentials it seals for them
     #[arg(long, env = "CULVERT_DATA_SERVICES", value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set)]
     pub data_services: bool,
@@ -98,6 +101,18 @@ pub struct HealthFlags {
     /// Fail unless the agent is connected or in reserve; without it only unless it is alive
     #[arg(long)]
     pub ready: bool,
+}
+
+/// What carries the TLS session with the controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Carrier {
+    /// The connection itself, and a WebSocket where something on the way opens TLS
+    #[default]
+    Auto,
+    /// The connection itself, always
+    Direct,
+    /// A WebSocket, always
+    Websocket,
 }
 
 /// Form of the log.

@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::telemetry::Addresses;
 
 pub use address::{HostPort, SecretName, StatePlace};
-pub use flags::{Cli, Command, Flags, HealthFlags, LogFormat};
+pub use flags::{Carrier, Cli, Command, Flags, HealthFlags, LogFormat};
 pub use proxy::{Environment, ProxySettings};
 
 /// Exit code for settings that cannot be used (EX_USAGE of sysexits.h).
@@ -47,6 +47,8 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
     /// Way to the controller.
     pub proxy: Option<ProxySettings>,
+    /// What carries the TLS session with it.
+    pub carrier: Carrier,
     /// Whether data services are watched and their credentials opened.
     pub data_services: bool,
     /// Where instances of databases, and their operator, are asked for their figures.
@@ -119,6 +121,7 @@ impl Settings {
             policy: flags.policy.clone(),
             kubeconfig: flags.kubeconfig.clone(),
             proxy,
+            carrier: flags.carrier,
             data_services: flags.data_services,
             figures,
             status_file,

@@ -246,7 +246,7 @@ impl<H: Handler> Loop<'_, H> {
         self.dial_at = None;
         self.backoff.connected(Instant::now());
         let (epoch, replica) = (welcome.epoch, welcome.replica.as_str());
-        tracing::info!(connection = id, epoch, replica, route = self.life.way.route().as_str(), "connected");
+        tracing::info!(connection = id, epoch, replica, route = self.life.way.route(), "connected");
         if welcome.clock_skew_ms.abs() > SKEW_WARNING_MS {
             let skew_ms = welcome.clock_skew_ms;
             tracing::warn!(

@@ -13,6 +13,7 @@
 //! - To dial at once after every loss: a controller that restarts would meet all
 //!   its agents in the same second.
 mod attempt;
+mod carrier;
 mod life;
 mod way;
 

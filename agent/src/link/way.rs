@@ -1,17 +1,20 @@
 //! The way to the controller: proxy or not, whom to trust, who to be.
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use culvert_pki::name::TrustDomain;
 use culvert_pki::pem::certificates_from_pem;
 use culvert_pki::tls::{self, ClientIdentity, TlsConfigError, TlsFailure};
 use culvert_pki::token::JoinToken;
-use culvert_tunnel::{Carrier, DialError, Dialer, Limits, Link, Phase, Proxy, ProxyCredentials, Timeouts};
+use culvert_tunnel::{
+    self as tunnel, DialError, Dialer, Limits, Link, Phase, Proxy, ProxyCredentials, Timeouts, Via,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 
+use super::carrier::Known;
 use crate::causes::{Cause, Remedy, chain};
-use crate::config::{HostPort, ProxySettings, Settings};
-use crate::facts::Route;
+use crate::config::{Carrier, HostPort, ProxySettings, Settings};
 use crate::identity::Identity;
 
 /// The one protocol spoken with the controller.
@@ -23,6 +26,8 @@ pub struct Way {
     controller: HostPort,
     domain: TrustDomain,
     proxy: Option<Proxy>,
+    carrier: Carrier,
+    known: Mutex<Known>,
 }
 
 impl Way {
@@ -32,7 +37,13 @@ impl Way {
     /// A cause when the proxy's settings cannot be used.
     pub fn new(settings: &Settings) -> Result<Way, Cause> {
         let proxy = settings.proxy.as_ref().map(proxy).transpose()?;
-        Ok(Way { controller: settings.controller.clone(), domain: settings.domain.clone(), proxy })
+        Ok(Way {
+            controller: settings.controller.clone(),
+            domain: settings.domain.clone(),
+            proxy,
+            carrier: settings.carrier,
+            known: Mutex::default(),
+        })
     }
 
     /// The controller's trust domain.
@@ -41,8 +52,18 @@ impl Way {
     }
 
     /// How it goes, for people to see.
-    pub fn route(&self) -> Route {
-        if self.proxy.is_some() { Route::Proxy } else { Route::Direct }
+    pub fn route(&self) -> String {
+        let base = if self.proxy.is_some() { "proxy" } else { "direct" };
+        let known = self.known();
+        match (known.first(self.carrier, Instant::now()), known.why()) {
+            (Via::Direct, _) => base.to_owned(),
+            (Via::WebSocket, Some(why)) => format!("{base}, inside a WebSocket: {why}"),
+            (Via::WebSocket, None) => format!("{base}, inside a WebSocket"),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection for redeeming a token: nothing is known but the pins in it.
@@ -84,22 +105,43 @@ impl Way {
         Ok((link(carrier, limits).await?, binding))
     }
 
-    async fn dial_pinned(&self, token: &JoinToken) -> Result<Carrier, Cause> {
+    async fn dial_pinned(&self, token: &JoinToken) -> Result<tunnel::Carrier, Cause> {
         let tls = tls::pinned_client(&token.pins(), ALPN, clock()).map_err(bad_tls)?;
         self.dial(&self.domain.enrolment_server_name(&token.id()), tls).await
     }
 
-    async fn dial(&self, server_name: &str, tls: ClientConfig) -> Result<Carrier, Cause> {
+    async fn dial(&self, server_name: &str, tls: ClientConfig) -> Result<tunnel::Carrier, Cause> {
         let server_name = ServerName::try_from(server_name.to_owned())
             .map_err(|_| Cause::tls(&TlsFailure::Protocol(format!("{server_name} is no server name"))))?;
-        let dialer = Dialer {
+        let mut dialer = Dialer {
             address: self.controller.to_string(),
             server_name,
             tls: Arc::new(tls),
             proxy: self.proxy.clone(),
+            via: self.known().first(self.carrier, Instant::now()),
             timeouts: Timeouts::default(),
         };
-        dialer.dial().await.map_err(|error| self.cause(&error))
+        let error = match dialer.dial().await {
+            Ok(carrier) => return Ok(carrier),
+            Err(error) => error,
+        };
+        let cause = self.cause(&error);
+        if !Known::second(self.carrier, dialer.via, &error) {
+            self.known().forget();
+            return Err(cause);
+        }
+        dialer.via = Via::WebSocket;
+        match dialer.dial().await {
+            Ok(carrier) => {
+                tracing::info!(why = cause.why, "the straight way is not open, a WebSocket goes through");
+                self.known().learn(cause.why, Instant::now());
+                Ok(carrier)
+            }
+            Err(second) => {
+                let why = format!("{}; and inside a WebSocket: {}", cause.why, chain(&second));
+                Err(Cause { why, ..cause })
+            }
+        }
     }
 
     fn cause(&self, error: &DialError) -> Cause {
@@ -132,6 +174,10 @@ impl Way {
             DialError::ProxyInvalid(_) | DialError::ProxyBroken(_) | DialError::Timeout(Phase::Proxy) => {
                 ("the proxy does not work as one".to_owned(), "check --proxy, or HTTPS_PROXY and NO_PROXY")
             }
+            DialError::WebSocket(_) | DialError::Timeout(Phase::WebSocket) => (
+                format!("no WebSocket to {} is opened", self.controller),
+                "let WebSockets (HTTP/1.1 upgrades) through at what ends TLS there, or set --carrier direct",
+            ),
             _ => (
                 "the TLS handshake with the controller broke off".to_owned(),
                 "check that nothing between agent and controller ends TLS connections",
@@ -153,7 +199,7 @@ fn clock() -> tls::Clock {
     Arc::new(rustls::time_provider::DefaultTimeProvider)
 }
 
-async fn link(carrier: Carrier, limits: Limits) -> Result<Link, Cause> {
+async fn link(carrier: tunnel::Carrier, limits: Limits) -> Result<Link, Cause> {
     Link::start(carrier, limits).await.map_err(|error| {
         let next = "check that nothing between agent and controller changes the connection";
         Cause::new("protocol", "the connection to the controller broke off at its start", chain(&error), next)

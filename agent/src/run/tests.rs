@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::{ProxySettings, StatePlace};
+use crate::config::{Carrier, ProxySettings, StatePlace};
 use crate::health::{Phase, Status};
 use crate::testing::controller::{Controller, Seen};
 use crate::testing::{FakeApi, domain, soon, until};
@@ -58,6 +58,7 @@ impl Site {
             policy: Some(path("policy.yaml")),
             kubeconfig: Some(api.kubeconfig(folder.path())),
             proxy: None,
+            carrier: Carrier::Auto,
             data_services: false,
             figures: crate::telemetry::Addresses::default(),
             status_file: path("status.json"),

@@ -102,7 +102,7 @@ pub(super) struct Facts {
     cluster_uid: String,
     /// Median time of a small request from agent to API server, microseconds.
     api_latency_us: u64,
-    /// `direct` or `proxy`.
+    /// `direct` or `proxy`; with `, inside a WebSocket` after it, and why, where something on the way ends TLS.
     route: String,
     /// The agent's local policy in one sentence; empty when it allows all.
     policy: String,

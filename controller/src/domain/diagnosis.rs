@@ -134,7 +134,7 @@ fn lights_of_session(session: &Presence, agent: Option<&Agent>) -> Vec<Light> {
         Light::on(Stage::Tls, session.since, from, "both ends proved their keys"),
         Light::on(Stage::Token, enrolled, None, "the join token was redeemed"),
         Light::on(Stage::Identity, enrolled, None, issued),
-        Light::on(Stage::Tunnel, session.since, from, "heartbeats are answered"),
+        Light::on(Stage::Tunnel, session.since, from, tunnel_words(session.facts.as_ref())),
     ];
     lights.push(match &session.facts {
         None => Light::off(Stage::Capabilities, "the agent has not reported yet"),
@@ -153,6 +153,14 @@ fn lights_of_session(session: &Presence, agent: Option<&Agent>) -> Vec<Light> {
         },
     });
     lights
+}
+
+/// The way is worth a word when it is not the straight one.
+fn tunnel_words(facts: Option<&Facts>) -> String {
+    match facts.map(|facts| facts.route.as_str()) {
+        None | Some("" | "direct") => "heartbeats are answered".to_owned(),
+        Some(route) => format!("heartbeats are answered; the way: {route}"),
+    }
 }
 
 fn lights_of_attempt(attempt: &Attempt) -> Vec<Light> {

@@ -7,10 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep};
+use tokio_rustls::StartHandshake;
 
+use super::carried::{Carried, Inner};
 use super::handshake::{self, Connection, DoorTls, TurnedAway};
 use super::limits::{EdgeLimits, Pace, PerSource, Place};
 use super::metrics::{Early, EdgeMetrics, Outcome};
@@ -20,7 +23,10 @@ use crate::supervise::Supervisor;
 /// The rooms behind the doors.
 pub(crate) trait Rooms: Clone + Send + Sync + 'static {
     /// Serves a connection until it ends.
-    fn welcome(&self, connection: Connection) -> impl Future<Output = ()> + Send;
+    fn welcome(&self, connection: Connection<TcpStream>) -> impl Future<Output = ()> + Send;
+
+    /// Serves an agent whose connection came inside a WebSocket, until it ends.
+    fn welcome_carried(&self, connection: Connection<Inner>) -> impl Future<Output = ()> + Send;
 
     /// Is told of a client that had named its door and did not get in.
     fn turned_away(&self, arrival: Arrival, cause: TurnedAway) -> impl Future<Output = ()> + Send;
@@ -34,7 +40,7 @@ pub(crate) struct Edge {
 }
 
 /// What every connection's task shares.
-struct Gate {
+pub(super) struct Gate {
     names: Names,
     tls: watch::Receiver<Arc<DoorTls>>,
     limits: EdgeLimits,
@@ -81,6 +87,11 @@ impl Edge {
             metrics,
         };
         Edge { listener, gate: Arc::new(gate), supervisor }
+    }
+
+    /// What takes agents that come inside a WebSocket.
+    pub(crate) fn carried(&self) -> Carried {
+        Carried::new(self.gate.clone(), self.supervisor.clone())
     }
 
     /// Accepts until the process stops; then the listener is closed.
@@ -140,27 +151,66 @@ impl Gate {
         };
         drop(hello);
         let arrival = handshake::arrival(&start, source, &self.names);
+        let passed = self.let_in(start, &arrival).await;
+        drop(greeting);
+        match passed {
+            Ok((connection, _place)) => {
+                if arrival.door == Door::Agents {
+                    handshake::limit_unsent(connection.stream.get_ref().0);
+                }
+                let _counted = self.metrics.open(arrival.door);
+                rooms.welcome(connection).await;
+            }
+            Err(cause) => rooms.turned_away(arrival, cause).await,
+        }
+    }
+
+    /// One stream inside a WebSocket, until it ends. Only agents come so.
+    pub(super) async fn receive_carried<R: Rooms>(&self, io: Inner, source: SocketAddr, rooms: R) {
+        let places = (self.greeting.place(source.ip()), self.open.place(source.ip()));
+        let (Some(greeting), Some(_open)) = places else { return self.metrics.early(Early::Source) };
+        let start = match handshake::inner_hello(io, Instant::now(), &self.limits).await {
+            Ok(start) => start,
+            Err(cause) => return self.metrics.early(cause),
+        };
+        let arrival = handshake::arrival(&start, source, &self.names);
+        if arrival.door != Door::Agents {
+            tracing::debug!(%source, door = ?arrival.door, "a WebSocket that leads to no agents' door was closed");
+            return self.metrics.early(Early::Hello);
+        }
+        let passed = self.let_in(start, &arrival).await;
+        drop(greeting);
+        match passed {
+            Ok((connection, _place)) => {
+                let _counted = self.metrics.open(arrival.door);
+                rooms.welcome_carried(connection).await;
+            }
+            Err(cause) => rooms.turned_away(arrival, cause).await,
+        }
+    }
+
+    /// From a named door to a place behind it.
+    async fn let_in<IO>(
+        &self,
+        start: StartHandshake<IO>,
+        arrival: &Arrival,
+    ) -> Result<(Connection<IO>, [OwnedSemaphorePermit; 2]), TurnedAway>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
         let passed = match self.admit(arrival.door).await {
             Some(place) => {
                 let tls = self.tls.borrow().clone();
                 let deadline = Instant::now() + self.limits.handshake;
-                handshake::finish(start, &arrival, &tls, deadline).await.map(|connection| (connection, place))
+                handshake::finish(start, arrival, &tls, deadline).await.map(|connection| (connection, place))
             }
             None => Err(TurnedAway::Full),
         };
-        drop(greeting);
-        match passed {
-            Ok((connection, _place)) => {
-                self.metrics.handshake(arrival.door, Outcome::Passed);
-                let _counted = self.metrics.open(arrival.door);
-                rooms.welcome(connection).await;
-            }
-            Err(cause) => {
-                self.metrics.handshake(arrival.door, outcome(&cause));
-                tracing::debug!(%source, door = ?arrival.door, cause = %chain(&cause), "connection turned away");
-                rooms.turned_away(arrival, cause).await;
-            }
+        self.metrics.handshake(arrival.door, passed.as_ref().map_or_else(outcome, |_| Outcome::Passed));
+        if let Err(cause) = &passed {
+            tracing::debug!(source = %arrival.source, door = ?arrival.door, cause = %chain(cause), "connection turned away");
         }
+        passed
     }
 
     /// A place at the door; for agents, when it is their turn.

@@ -9,7 +9,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::server::Acceptor;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::server::TlsStream;
@@ -39,9 +39,9 @@ impl DoorTls {
 
 /// A TLS connection at its door.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct Connection<IO> {
     pub(crate) arrival: Arrival,
-    pub(crate) stream: TlsStream<TcpStream>,
+    pub(crate) stream: TlsStream<IO>,
     /// The ALPN protocol is h2.
     pub(crate) http2: bool,
     /// What the client presented, leaf first; empty when nothing. The handshake has proved
@@ -102,31 +102,53 @@ pub(crate) async fn hello(
             }
             _ => return Err(Early::Hello),
         }
-        // rustls itself bounds a ClientHello to 64 KiB.
-        LazyConfigAcceptor::new(Acceptor::default(), tcp).await.map_err(|_| Early::Hello)
+        greeting(tcp).await
     };
     timeout_at(begun + limits.hello, reading).await.unwrap_or(Err(Early::Timeout))
 }
 
+/// Reads the ClientHello of a stream that comes inside another connection.
+pub(super) async fn inner_hello<IO>(
+    io: IO,
+    begun: Instant,
+    limits: &EdgeLimits,
+) -> Result<StartHandshake<IO>, Early>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    timeout_at(begun + limits.hello, greeting(io)).await.unwrap_or(Err(Early::Timeout))
+}
+
+async fn greeting<IO>(io: IO) -> Result<StartHandshake<IO>, Early>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    // rustls itself bounds a ClientHello to 64 KiB.
+    LazyConfigAcceptor::new(Acceptor::default(), io).await.map_err(|_| Early::Hello)
+}
+
 /// Who wants where.
-pub(crate) fn arrival(start: &StartHandshake<TcpStream>, source: SocketAddr, names: &Names) -> Arrival {
+pub(crate) fn arrival<IO>(start: &StartHandshake<IO>, source: SocketAddr, names: &Names) -> Arrival
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     names.arrival(start.client_hello().server_name(), source)
 }
 
 /// Finishes the handshake with the door's configuration.
-pub(crate) async fn finish(
-    start: StartHandshake<TcpStream>,
+pub(crate) async fn finish<IO>(
+    start: StartHandshake<IO>,
     arrival: &Arrival,
     tls: &DoorTls,
     deadline: Instant,
-) -> Result<Connection, TurnedAway> {
+) -> Result<Connection<IO>, TurnedAway>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let accepting = start.into_stream(tls.of(arrival.door));
     let stream =
         timeout_at(deadline, accepting).await.map_err(|_| TurnedAway::Timeout)?.map_err(TurnedAway::Tls)?;
-    let (tcp, session) = stream.get_ref();
-    if arrival.door == Door::Agents {
-        limit_unsent(tcp);
-    }
+    let (_, session) = stream.get_ref();
     let exporter = session
         .export_keying_material([0u8; 32], b"EXPORTER-Channel-Binding", Some(&[]))
         .map_err(|error| TurnedAway::Tls(io::Error::other(error)))?;
@@ -136,7 +158,7 @@ pub(crate) async fn finish(
     Ok(Connection { arrival: arrival.clone(), http2, chain, exporter, stream })
 }
 
-fn limit_unsent(tcp: &TcpStream) {
+pub(super) fn limit_unsent(tcp: &TcpStream) {
     #[cfg(target_os = "linux")]
     if let Err(error) = SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT) {
         tracing::debug!(%error, "the kernel takes no limit of unsent bytes");

@@ -8,6 +8,10 @@
 //! network and of all), their time, the connections per door, the head of a request and the
 //! time it may take, and the pace at which agents are let in.
 //!
+//! Where a box on the way ends TLS, an agent comes by a WebSocket to the API's door, with the same
+//! TLS session inside (`carried`). What the box shows or says grants nothing: the inner session
+//! passes the same limits and the same checks.
+//!
 //! The edge knows no room. Whoever wires the process gives it a [`Rooms`], and is told of each
 //! connection that passed and each that did not, with the cause: an agent's operator who sees
 //! "handshake failed" in a pod's log shall find the same failure at the controller, by name.
@@ -21,6 +25,7 @@
 //! - to use HTTP/2's defaults: one stalled stream then stops its connection.
 
 mod accept;
+mod carried;
 mod handshake;
 mod limits;
 mod metrics;
@@ -28,6 +33,7 @@ mod name;
 mod serve;
 
 pub(crate) use self::accept::{Edge, Rooms};
+pub(crate) use self::carried::{Carried, Inner};
 pub(crate) use self::handshake::{Connection, DoorTls, TurnedAway};
 pub(crate) use self::limits::EdgeLimits;
 pub(crate) use self::metrics::EdgeMetrics;

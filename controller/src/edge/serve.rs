@@ -17,7 +17,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 use tokio_rustls::server::TlsStream;
 
@@ -81,13 +81,15 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves a connection until it ends. When the process stops it takes no new request and ends
 /// with its last answer.
-pub(crate) async fn serve<S: Service>(
-    stream: TlsStream<TcpStream>,
+pub(crate) async fn serve<S: Service, IO>(
+    stream: TlsStream<IO>,
     http2: bool,
     service: S,
     limits: &HttpLimits,
     supervisor: &Supervisor,
-) {
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let activity = Arc::new(Activity::new());
     let counted = Counted { service, activity: activity.clone() };
     let io = TokioIo::new(stream);

@@ -47,7 +47,12 @@ struct Echo {
 }
 
 impl Rooms for Echo {
-    async fn welcome(&self, connection: Connection) {
+    async fn welcome(&self, connection: Connection<TcpStream>) {
+        let page = Page(connection.arrival.door);
+        serve(connection.stream, connection.http2, page, &self.limits, &self.supervisor).await;
+    }
+
+    async fn welcome_carried(&self, connection: Connection<Inner>) {
         let page = Page(connection.arrival.door);
         serve(connection.stream, connection.http2, page, &self.limits, &self.supervisor).await;
     }

@@ -6,10 +6,11 @@ use std::net::SocketAddr;
 use axum::extract::ConnectInfo;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
 use crate::agents::{Agents, Caller};
-use crate::edge::{self, Arrival, Connection, Door, HttpLimits, Rooms, TurnedAway};
+use crate::edge::{self, Arrival, Carried, Connection, Door, HttpLimits, Inner, Rooms, TurnedAway};
 use crate::gateway::{Answer, Gateway, Visit};
 use crate::supervise::Supervisor;
 
@@ -19,16 +20,17 @@ pub(super) struct Doors {
     pub(super) api: axum::Router,
     pub(super) agents: Agents,
     pub(super) gateway: Gateway,
+    pub(super) carried: Carried,
     pub(super) limits: HttpLimits,
     pub(super) supervisor: Supervisor,
 }
 
 impl Rooms for Doors {
-    async fn welcome(&self, connection: Connection) {
+    async fn welcome(&self, connection: Connection<TcpStream>) {
         let Connection { arrival, stream, http2, chain, exporter } = connection;
         match arrival.door {
             Door::Api => {
-                let room = ApiDoor { router: self.api.clone(), source: arrival.source };
+                let room = ApiDoor { rooms: self.clone(), source: arrival.source };
                 edge::serve(stream, http2, room, &self.limits, &self.supervisor).await;
             }
             Door::Gateway => {
@@ -40,6 +42,12 @@ impl Rooms for Doors {
                 self.agents.serve(stream, http2, caller).await;
             }
         }
+    }
+
+    async fn welcome_carried(&self, connection: Connection<Inner>) {
+        let Connection { arrival, stream, http2, chain, exporter } = connection;
+        let caller = Caller { source: arrival.source, token_id: arrival.token_id, chain, exporter };
+        self.agents.serve(stream, http2, caller).await;
     }
 
     async fn turned_away(&self, arrival: Arrival, cause: TurnedAway) {
@@ -56,7 +64,7 @@ impl Rooms for Doors {
 
 #[derive(Clone)]
 struct ApiDoor {
-    router: axum::Router,
+    rooms: Doors,
     source: SocketAddr,
 }
 
@@ -67,9 +75,13 @@ impl edge::Service for ApiDoor {
         &self,
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static {
+        let carried = self.rooms.carried.answer(&mut request, self.source, self.rooms.clone());
         request.extensions_mut().insert(ConnectInfo(self.source));
-        let router = self.router.clone();
+        let router = self.rooms.api.clone();
         async move {
+            if let Some(answer) = carried {
+                return answer.map(axum::body::Body::new);
+            }
             match router.oneshot(request).await {
                 Ok(answer) => answer,
                 Err(never) => match never {},

@@ -25,6 +25,7 @@
 
 mod client;
 mod failure;
+mod outer;
 mod server;
 
 use std::sync::{Arc, LazyLock};
@@ -35,6 +36,7 @@ use thiserror::Error;
 
 pub use client::{ClientIdentity, pinned_client, trusted_client};
 pub use failure::{AcceptFailure, TlsFailure, classify_accept_error};
+pub use outer::outer_client;
 pub use server::{ClientAuth, server_config};
 
 /// Where a configuration takes the time from;

@@ -14,6 +14,8 @@ pub enum Phase {
     Connect,
     /// TLS with the proxy, or its answer to `CONNECT`.
     Proxy,
+    /// TLS with a box on the way, and its answer to the request for a WebSocket.
+    WebSocket,
     /// TLS with the controller.
     Tls,
 }
@@ -57,6 +59,9 @@ pub enum DialError {
     /// TLS with the proxy failed.
     #[error("TLS with the proxy failed")]
     ProxyTls(#[source] TlsFailure),
+    /// No WebSocket was opened.
+    #[error("no WebSocket to the controller: {0}")]
+    WebSocket(String),
     /// TLS with the controller failed.
     #[error(transparent)]
     Tls(TlsFailure),
@@ -73,6 +78,7 @@ fn timed_out(phase: Phase) -> &'static str {
         Phase::Dns => "finding the controller's address took too long",
         Phase::Connect => "no answer to the attempt to connect",
         Phase::Proxy => "the proxy took too long to answer",
+        Phase::WebSocket => "opening a WebSocket to the controller took too long",
         Phase::Tls => "the TLS handshake took too long",
     }
 }
@@ -97,6 +103,7 @@ impl DialError {
             Self::ProxyAuth => "proxy_auth",
             Self::ProxyTls(_) => "proxy_tls",
             Self::Timeout(Phase::Proxy) => "proxy_timeout",
+            Self::WebSocket(_) | Self::Timeout(Phase::WebSocket) => "websocket",
             Self::Tls(failure) => failure.code(),
             Self::TlsBroken(_) => "tls_broken",
             Self::Timeout(Phase::Tls) => "tls_timeout",

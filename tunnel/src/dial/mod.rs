@@ -6,6 +6,7 @@
 
 mod error;
 mod no_proxy;
+mod outer;
 mod proxy;
 mod socket;
 
@@ -24,6 +25,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use crate::websocket::WebSocketIo;
 
 pub use error::{DialError, Phase};
 pub use no_proxy::bypasses_proxy;
@@ -55,6 +58,15 @@ impl Default for Timeouts {
     }
 }
 
+/// What the TLS session with the controller runs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Via {
+    /// The connection itself.
+    Direct,
+    /// A WebSocket, for boxes on the way that end TLS.
+    WebSocket,
+}
+
 /// How to reach the controller. It holds no connection.
 #[derive(Debug, Clone)]
 pub struct Dialer {
@@ -66,6 +78,8 @@ pub struct Dialer {
     pub tls: Arc<ClientConfig>,
     /// A proxy to go through.
     pub proxy: Option<Proxy>,
+    /// What the TLS session runs in.
+    pub via: Via,
     /// How long each phase may take.
     pub timeouts: Timeouts,
 }
@@ -73,7 +87,8 @@ pub struct Dialer {
 impl Dialer {
     /// A dialer without a proxy and with the default time-outs.
     pub fn new(address: impl Into<String>, server_name: ServerName<'static>, tls: Arc<ClientConfig>) -> Self {
-        Self { address: address.into(), server_name, tls, proxy: None, timeouts: Timeouts::default() }
+        let address = address.into();
+        Self { address, server_name, tls, proxy: None, via: Via::Direct, timeouts: Timeouts::default() }
     }
 
     /// Dials once. Addresses of a name are tried one after the other.
@@ -84,6 +99,10 @@ impl Dialer {
                 let (tcp, remote) = self.connect(&proxy.address()?).await?;
                 (proxy.tunnel(tcp, &self.address, &self.timeouts).await?, remote)
             }
+        };
+        let transport = match self.via {
+            Via::Direct => transport,
+            Via::WebSocket => outer::websocket(transport, &self.address, &self.timeouts).await?,
         };
         let handshake = TlsConnector::from(self.tls.clone()).connect(self.server_name.clone(), transport);
         let tls = timeout(self.timeouts.tls, handshake)
@@ -124,6 +143,8 @@ pub(crate) enum Transport {
     Tcp(TcpStream),
     /// Through a proxy that is itself reached by TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// Inside a WebSocket.
+    WebSocket(Box<WebSocketIo<TlsStream<Transport>>>),
 }
 
 /// A TLS session with the controller.
@@ -193,6 +214,7 @@ impl AsyncRead for Transport {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::WebSocket(socket) => Pin::new(socket).poll_read(cx, buf),
         }
     }
 }
@@ -202,6 +224,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
+            Self::WebSocket(socket) => Pin::new(socket).poll_write(cx, buf),
         }
     }
 
@@ -213,6 +236,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Self::WebSocket(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -220,6 +244,7 @@ impl AsyncWrite for Transport {
         match self {
             Self::Tcp(tcp) => tcp.is_write_vectored(),
             Self::Tls(tls) => tls.is_write_vectored(),
+            Self::WebSocket(_) => false,
         }
     }
 
@@ -227,6 +252,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Self::WebSocket(socket) => Pin::new(socket).poll_flush(cx),
         }
     }
 
@@ -234,6 +260,7 @@ impl AsyncWrite for Transport {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Self::WebSocket(socket) => Pin::new(socket).poll_shutdown(cx),
         }
     }
 }
