@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::BodyError;
 use crate::stream::SharedDuplex;
 
-/// Bytes that an idle direction keeps ready for reading.
+/// Fewest bytes of one read.
 const SMALL: usize = 4 << 10;
 /// Most bytes of one read: one HTTP/2 frame with what surrounds it.
 const LARGE: usize = (64 << 10) - 64;
@@ -116,17 +116,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Copy<IO> {
         let read = tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.buffer);
         match &read {
             Poll::Ready(Ok(count)) => {
-                // Bulk gets long reads, an idle stream holds little.
-                self.read_size =
-                    if *count >= self.read_size { (self.read_size * 4).min(LARGE) } else { self.read_size };
+                self.read_size = next_size(self.read_size, *count);
                 self.up = self.buffer.split_to(self.buffer.len().min(LARGE)).freeze();
             }
-            Poll::Pending => {
-                if self.read_size > SMALL && self.buffer.is_empty() {
-                    self.read_size = SMALL;
-                    self.buffer = BytesMut::with_capacity(SMALL);
-                }
-            }
+            // An idle stream holds nothing.
+            Poll::Pending => self.buffer = BytesMut::new(),
             Poll::Ready(Err(_)) => {}
         }
         read
@@ -167,5 +161,35 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Copy<IO> {
         self.down.clear();
         self.duplex.lock().inbound.close();
         Ok(())
+    }
+}
+
+/// Bytes of the next read after one of this size took `count`: bulk gets long ones, and a
+/// stream of short messages does not keep a long buffer alive behind each of them.
+fn next_size(size: usize, count: usize) -> usize {
+    match count {
+        full if full >= size => (size * 4).min(LARGE),
+        little if little < size / 4 => (size / 4).max(SMALL),
+        _ => size,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_grow_with_bulk_and_shrink_with_short_messages() {
+        let grown: Vec<usize> = [SMALL, 4 * SMALL]
+            .iter()
+            .scan(SMALL, |size, count| {
+                *size = next_size(*size, *count);
+                Some(*size)
+            })
+            .collect();
+        assert_eq!(grown, [4 * SMALL, LARGE], "never beyond one frame");
+        assert_eq!(next_size(LARGE, LARGE / 2), LARGE, "a pause in bulk changes nothing");
+        assert_eq!(next_size(LARGE, 10), LARGE / 4);
+        assert_eq!(next_size(SMALL, 10), SMALL);
     }
 }
