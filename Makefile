@@ -55,6 +55,7 @@ bench: requires kube ## Measure tunnel, latency, reconnection and backups beside
 	$(step) "release programs" cargo build --workspace --bins --release --locked
 	$(step) "tunnels of others" integration/bench/peers/build
 	@CULVERT_BENCH_PEERS=$$(integration/bench/peers/build) .ci/step "bench of tunnels" cargo bench --locked --package culvert-integration --bench tunnel
+	$(step) "bench of many agents" cargo bench --locked --package culvert-integration --bench agents
 	$(step) "bench" cargo bench --locked --package culvert-integration --bench report
 	$(step) "bench of backups" cargo bench --locked --package culvert-integration --bench backup
 

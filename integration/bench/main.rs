@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "the report is what it is for")]
 
 mod latency;
+mod load;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -55,7 +56,26 @@ async fn main() -> anyhow::Result<()> {
     for load in [SMALL, LARGE] {
         latencies(&plane, &stage, &enrolled, &load).await?;
     }
+    println!("## Under load, ratio to the first\n");
+    println!("{}", load::compare(&ways(&plane, &stage, &enrolled).await?).await?);
     connections(stage, &mut enrolled, enrolment).await
+}
+
+/// Straight and through, each for small and for large answers.
+async fn ways(
+    plane: &ControlPlane,
+    stage: &Stage,
+    enrolled: &Enrolled,
+) -> anyhow::Result<[(&'static str, Target, Target); 2]> {
+    let admin = plane.admin();
+    Ok([
+        ("mTLS straight", direct(&admin, SMALL.path)?, direct(&admin, LARGE.path)?),
+        (
+            "gateway, tunnel, agent",
+            through(stage, enrolled, SMALL.path).await?,
+            through(stage, enrolled, LARGE.path).await?,
+        ),
+    ])
 }
 
 async fn latencies(

@@ -11,6 +11,7 @@ use sea_orm::{ConnectionTrait, Database};
 
 use crate::api::Api;
 use crate::process::{self, Child};
+use crate::usage::Usage;
 use crate::wait;
 
 /// Trust domain, and suffix of the doors' names, of every controller here.
@@ -134,11 +135,12 @@ impl Controller {
 
     /// Memory it holds now, bytes.
     pub fn memory(&self) -> anyhow::Result<u64> {
-        let child = self.child.as_ref().context("the controller is stopped")?;
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
-        Ok(kilobytes * 1024)
+        Ok(self.usage()?.memory)
+    }
+
+    /// What its process uses.
+    pub fn usage(&self) -> anyhow::Result<Usage> {
+        Usage::of([self.child.as_ref().context("the controller is stopped")?.pid()])
     }
 
     /// Changes rows of its embedded database behind its back, as to make time pass.

@@ -1,7 +1,7 @@
 //! An agent made by hand, for what the real program never does: one token many
 //! times at once, requests with wishes, clocks that are off, keys in two places.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,7 +10,7 @@ use bytes::Bytes;
 use culvert_pki::csr;
 use culvert_pki::key::KeyPair;
 use culvert_pki::name::TrustDomain;
-use culvert_pki::rejoin::Statement;
+use culvert_pki::rejoin::{Statement, channel_binding};
 use culvert_pki::tls::{self, ClientIdentity, Clock};
 use culvert_pki::token::JoinToken;
 use culvert_pki::verify::{Peer, Roots, verify_peer};
@@ -20,12 +20,14 @@ use culvert_proto::telemetry::v1::telemetry_client::TelemetryClient;
 use culvert_proto::telemetry::v1::{ReportRequest, ReportResponse};
 use culvert_proto::tunnel::v1::{Facts, Hello};
 use culvert_tunnel::{
-    Call, Channel, Dialer, Failure, FailureCode, Handler, Limits, Link, LinkEnd, REFUSAL, Reply, Signal,
+    Call, Channel, Failure, FailureCode, Handler, Limits, Link, LinkEnd, REFUSAL, Reply, Signal, tune,
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use time::OffsetDateTime;
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, DOMAIN};
@@ -43,6 +45,7 @@ pub struct Hand {
     address: SocketAddr,
     domain: TrustDomain,
     clock: Clock,
+    from: IpAddr,
 }
 
 /// A connection at the agents' door.
@@ -81,13 +84,24 @@ impl TimeProvider for Shifted {
 impl Hand {
     /// One that dials `controller` with the right time.
     pub fn new(controller: &Controller) -> anyhow::Result<Self> {
-        Ok(Self { address: controller.address(), domain: DOMAIN.parse()?, clock: clock() })
+        Ok(Self {
+            address: controller.address(),
+            domain: DOMAIN.parse()?,
+            clock: clock(),
+            from: Ipv4Addr::UNSPECIFIED.into(),
+        })
     }
 
     /// The same with a clock that is `seconds` ahead.
     #[must_use]
     pub fn with_clock_off_by(self, seconds: i64) -> Self {
         Self { clock: Arc::new(Shifted(seconds)), ..self }
+    }
+
+    /// The same, dialling from one of this machine's addresses.
+    #[must_use]
+    pub fn from_address(self, from: IpAddr) -> Self {
+        Self { from, ..self }
     }
 
     /// Connects as an agent that enrols with `token`.
@@ -106,8 +120,13 @@ impl Hand {
 
     async fn dial(&self, name: &str, tls: rustls::ClientConfig) -> anyhow::Result<Reached> {
         let server_name = ServerName::try_from(name.to_owned())?;
-        let carrier = Dialer::new(self.address.to_string(), server_name, Arc::new(tls)).dial().await?;
-        let binding = carrier.exporter()?;
+        let socket = TcpSocket::new_v4()?;
+        socket.bind((self.from, 0).into())?;
+        let tcp = tokio::time::timeout(PATIENCE, socket.connect(self.address)).await??;
+        tune(&tcp)?;
+        let connecting = TlsConnector::from(Arc::new(tls)).connect(server_name, tcp);
+        let carrier = tokio::time::timeout(PATIENCE, connecting).await??;
+        let binding = channel_binding(carrier.get_ref().1)?;
         let link = Link::start(carrier, Limits::default()).await?;
         Ok(Reached { link, binding, origin: format!("https://{name}").parse()? })
     }

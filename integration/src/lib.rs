@@ -22,6 +22,7 @@
 //! | [`https::Https`] | a server with TLS that answers as a story says | at once |
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
 //! | [`figures`] | medians, ratios and tables of what was measured | |
+//! | [`usage::Usage`] | what processes use: processor, memory, disk | |
 //! | [`wait::until`] | the only way to wait: bounded, and says what it saw last | |
 //! | [`controller`], [`agent`], [`api`], [`gateway`], [`stage`] | Culvert itself on top of these | |
 //! | [`hand::Hand`], [`door::Door`], [`relay::Relay`] | clients that do what a well-behaved one never does | |
@@ -68,5 +69,6 @@ pub mod relay;
 pub mod site;
 pub mod stage;
 pub mod targets;
+pub mod usage;
 pub mod wait;
 pub mod webhook;

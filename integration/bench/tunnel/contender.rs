@@ -6,9 +6,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use culvert_integration::process::{Child, accepts, free_address};
+use culvert_integration::usage::Usage;
 
 use crate::client::{Client, Way};
-use crate::{certificates, peers, usage};
+use crate::{certificates, peers};
 
 /// Everything must be up, or back, within this.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -204,9 +205,9 @@ impl Running {
     }
 
     /// What its processes use.
-    pub(crate) fn usage(&self) -> anyhow::Result<usage::Usage> {
+    pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         let pids = [self.server.pid(), self.client.as_ref().and_then(Program::pid)];
-        usage::Usage::of(pids.into_iter().flatten())
+        Usage::of(pids.into_iter().flatten())
     }
 
     fn logs(&self) -> String {

@@ -20,7 +20,6 @@ mod origin;
 mod peers;
 mod relay;
 mod report;
-mod usage;
 mod workloads;
 
 use std::net::SocketAddr;
@@ -31,6 +30,10 @@ use contender::{Contender, Ground, Program};
 use culvert_integration::process::{accepts, free_address};
 use report::Report;
 use workloads::Scale;
+
+/// As the product's programs have it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
