@@ -32,3 +32,10 @@ pub mod telemetry {
         include!("gen/culvert.telemetry.v1.rs");
     }
 }
+
+/// Between replicas of the control plane.
+pub mod peer {
+    pub mod v1 {
+        include!("gen/culvert.peer.v1.rs");
+    }
+}

@@ -5,10 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-const CONTRACTS: [&str; 3] = [
+const CONTRACTS: [&str; 4] = [
     "culvert/tunnel/v1/tunnel.proto",
     "culvert/enrolment/v1/enrolment.proto",
     "culvert/telemetry/v1/telemetry.proto",
+    "culvert/peer/v1/peer.proto",
 ];
 
 fn generate(into: &Path) {
@@ -31,9 +32,10 @@ fn committed_code_is_current() {
     }
     let fresh = tempfile::tempdir().expect("a temporary folder");
     generate(fresh.path());
-    for name in ["culvert.tunnel.v1.rs", "culvert.enrolment.v1.rs", "culvert.telemetry.v1.rs"] {
-        let want = std::fs::read_to_string(fresh.path().join(name)).expect("generated");
-        let have = std::fs::read_to_string(committed.join(name)).unwrap_or_default();
+    for package in ["tunnel", "enrolment", "telemetry", "peer"] {
+        let name = format!("culvert.{package}.v1.rs");
+        let want = std::fs::read_to_string(fresh.path().join(&name)).expect("generated");
+        let have = std::fs::read_to_string(committed.join(&name)).unwrap_or_default();
         assert!(have == want, "src/gen/{name} is stale: run `make gen`");
     }
 }

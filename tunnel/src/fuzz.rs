@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use culvert_proto::tunnel::v1 as proto;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use prost::Message as _;
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::wire::{DataField, Decoder, Event, headers_from_wire, headers_to_wire};
 use crate::{DialError, Refusal, WireError};
@@ -87,11 +86,6 @@ pub fn refusal(bytes: &[u8]) -> Option<(Refusal, Option<Refusal>)> {
 /// Reads a proxy's answer to CONNECT, as far as its head.
 pub fn connect_answer(bytes: &[u8]) -> Option<Result<(), DialError>> {
     crate::dial::connect_answer(bytes)
-}
-
-/// Opens a WebSocket as an agent does; whether there is one.
-pub async fn open_websocket<S: AsyncRead + AsyncWrite + Unpin>(io: S) -> bool {
-    crate::websocket::open(io, "controller.example").await.is_ok()
 }
 
 /// Reads whatever either end may say on any stream; how many messages it was.

@@ -28,6 +28,9 @@
 //! longer than what rides in `Open` gets one. At the agent ([`Link`]) `Control`
 //! runs inside the connection's task, and each call is one task.
 //!
+//! Several controllers share one database and one another's agents: what a call needs to
+//! cross from the replica where it came in to the one that holds the session is `peer`.
+//!
 //! # Mistakes a newcomer could make
 //!
 //! - **Waiting in a connection's task.** No dial, no database, no consumer, no
@@ -64,6 +67,7 @@ mod keepalive;
 mod limits;
 mod link;
 mod meter;
+mod peer;
 mod refusal;
 mod stream;
 mod turn;
@@ -84,6 +88,7 @@ pub use limits::Limits;
 pub use link::{
     Backoff, Call, Channel, Handler, Io, Kind, Link, LinkEnd, LinkError, Reply, ReplyBody, Signal, Welcome,
 };
+pub use peer::{Moved, Owner, Peering};
 pub use refusal::{REFUSAL, RETRY_AFTER, Refusal, RefusalCode};
 pub use upgraded::Upgraded;
 pub use wire::WireError;

@@ -114,7 +114,7 @@ macro_rules! fuzzed {
     )*};
 }
 
-fuzzed! { decode open head refusal connect token csr hub link websocket }
+fuzzed! { decode open head refusal connect token csr hub link }
 
 #[test]
 fn every_target_has_a_corpus_and_a_driver_with_coverage() {
@@ -240,17 +240,6 @@ fn first_seeds(name: &str, by_hub: &[u8], by_link: &[u8]) -> Vec<Vec<u8>> {
             vec![culvert_pki::csr::make(&key).unwrap()]
         }
         "hub" => vec![[&[255], by_link].concat(), [&[0], &by_link[..600]].concat()],
-        "websocket" => {
-            // Of a client: three masked bytes, a ping, the end. Of a server: its consent.
-            let client = [
-                &[0, 255, 0x82, 0x83, 1, 2, 3, 4][..],
-                b"abc",
-                &[0x89, 0x80, 0, 0, 0, 0],
-                &[0x88, 0x80, 0, 0, 0, 0],
-            ];
-            let consent = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: culvert.tunnel.v1\r\n\r\n";
-            vec![client.concat(), [&[1, 255][..], consent.as_bytes()].concat()]
-        }
         "link" => vec![[&[255], by_hub].concat(), [&[0], &by_hub[..600]].concat()],
         _ => Vec::new(),
     }

@@ -2,7 +2,8 @@
 //!
 //! The caller's own future does it all: it puts `Open` into the queue, waits for
 //! the answer's stream and reads its head. A task is started only for a request
-//! body that is longer than what rides in `Open`.
+//! body that is longer than what rides in `Open`. An agent that is connected to another
+//! replica is reached through that one, and the rest is the same.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -14,17 +15,19 @@ use bytes::Bytes;
 use culvert_proto::tunnel::v1 as proto;
 use culvert_proto::tunnel::v1::control_down::Kind as Down;
 use culvert_proto::tunnel::v1::open::Kind;
-use h2::Reason;
+use h2::{Reason, SendStream};
 use http::{HeaderMap, StatusCode};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::queue::PushError;
 use super::session::{Answer, CancelGuard, Pending, Session, Told};
+use super::way::{Search, Way};
 use super::{AgentKey, CallOptions, Hub};
 use crate::holder::{Holder, OpenCall};
-use crate::stream::{Broken, Gatherer, Inbound, Outbound, SharedDuplex, Side, Source};
-use crate::wire::{self, CallId, WireError, headers_from_wire};
+use crate::peer::{Forwarded, forward, trouble_in};
+use crate::stream::{Broken, Gatherer, Group, Inbound, Outbound, SharedDuplex, Side, Source};
+use crate::wire::{self, CallId, Chunk, WireError, headers_from_wire};
 use crate::{Body, BodyError, BoxError, CallError, Limits, RejectReason, Upgraded};
 
 /// Times a call is offered again after a session would not take it any more.
@@ -35,6 +38,8 @@ pub(super) struct Request<B> {
     pub(super) kind: Kind,
     pub(super) caller: proto::Caller,
     pub(super) body: B,
+    /// Only to a session of this replica.
+    pub(super) here: bool,
 }
 
 /// The head of an answer, and the call's hold.
@@ -65,7 +70,7 @@ where
     let limits = &hub.0.limits;
     let stream = !matches!(request.kind, Kind::Http(_));
     let Prepared { first, rest } = prepare(request.body, limits).await?;
-    let open = proto::Open {
+    let mut open = proto::Open {
         deadline_ms: options.deadline.map_or(0, |deadline| deadline.as_millis() as u64),
         caller: Some(request.caller),
         body: first,
@@ -76,9 +81,19 @@ where
         ..proto::Open::default()
     };
     let progress = Arc::new(Progress::new(options.deadline));
-    let offered = progress.watch(offer(hub, agent, open, options.wait_for_agent)).await?;
+    let give_up = Instant::now() + options.wait_for_agent;
+    let mut search = Search { give_up, here: request.here, anew: false };
     // A stream's bytes are written by whoever holds it.
-    offered.answered(hub, rest.filter(|_| !stream), &progress).await
+    let mut upload = rest.filter(|_| !stream);
+    loop {
+        let offered = progress.watch(offer(hub, agent, &mut open, search)).await?;
+        let again = offered.is_elsewhere() && upload.is_none();
+        match offered.answered(hub, upload.take(), &progress).await {
+            // It has left there in this moment, and nothing was done.
+            Err(CallError::NotConnected { .. }) if again && Instant::now() < give_up => search.anew = true,
+            answered => return answered,
+        }
+    }
 }
 
 /// Takes what the body has ready, up to what rides in `Open`.
@@ -111,11 +126,23 @@ fn has_trailers(end: &Option<Vec<proto::Header>>) -> bool {
     end.as_ref().is_some_and(|trailers| !trailers.is_empty())
 }
 
-/// An answer's stream has begun.
+/// A call's stream has begun.
 struct Offered {
-    answer: Answer,
+    source: Source,
+    /// `None` when the agent has reset the stream already.
+    send: Option<SendStream<Chunk>>,
+    /// The sending direction was ended as it began.
+    ended: bool,
     open: Arc<dyn OpenCall>,
-    session: Arc<Session>,
+    /// What bounds the bytes that wait unread.
+    group: Arc<Group>,
+    through: Through,
+}
+
+/// What a call hangs on.
+enum Through {
+    Session(Arc<Session>),
+    Replica,
 }
 
 /// Offers the call to the agent's session until an answer begins. A session that
@@ -123,21 +150,31 @@ struct Offered {
 async fn offer(
     hub: &Hub,
     agent: AgentKey,
-    mut open: proto::Open,
-    wait: Duration,
+    open: &mut proto::Open,
+    mut search: Search,
 ) -> Result<Offered, CallError> {
-    let give_up = Instant::now() + wait;
     let limits = &hub.0.limits;
     let mut last = CallError::Lost;
     for _ in 0..OFFERS {
-        let session = hub.wait_for(agent, give_up.saturating_duration_since(Instant::now())).await?;
+        let session = match hub.way_to(agent, search).await? {
+            Way::Here(session) => session,
+            Way::There(line) => match forward(&line, agent, open, limits).await? {
+                Some(forwarded) => return Ok(Offered::elsewhere(hub, agent, forwarded, open.body_end)),
+                None => {
+                    hub.retire(&line);
+                    search.anew = true;
+                    last = CallError::NotConnected { since: None };
+                    continue;
+                }
+            },
+        };
         let id = CallId::random().map_err(|_| CallError::Invalid("there is no randomness"))?;
         open.call_id = id.to_bytes();
         open.epoch = session.epoch;
         let (tell, told) = oneshot::channel();
         let guard = CancelGuard { session: session.clone(), id };
         session.await_answer(id, Pending { tell, whole: open.body_end });
-        let frame = framed(&mut open);
+        let frame = framed(open);
         // The agent refuses a longer one, and with it the whole session.
         if frame.len() > limits.max_head + limits.open_body {
             return Err(CallError::Invalid("its head is too long"));
@@ -158,7 +195,7 @@ async fn offer(
         let told = told.await;
         drop(guard);
         match judge(told, &session) {
-            Ok(answer) => return Ok(Offered { answer, open: open_call, session }),
+            Ok(answer) => return Ok(Offered::here(answer, open_call, session)),
             Err(error @ CallError::Rejected { reason: RejectReason::Draining, .. }) => {
                 session.queue.close_with(None);
                 last = error;
@@ -189,6 +226,25 @@ fn judge(told: Result<Told, oneshot::error::RecvError>, session: &Session) -> Re
 }
 
 impl Offered {
+    fn here(answer: Answer, open: Arc<dyn OpenCall>, session: Arc<Session>) -> Self {
+        let Answer { recv, send, ended } = answer;
+        let group = session.group.clone();
+        let (source, through) = (Source::Stream(recv), Through::Session(session));
+        Self { source, send, ended, open, group, through }
+    }
+
+    fn elsewhere(hub: &Hub, agent: AgentKey, forwarded: Forwarded, ended: bool) -> Self {
+        let Forwarded { response, send, line } = forwarded;
+        let group = hub.0.lines.get().map(|lines| lines.group(agent)).unwrap_or_default();
+        let open: Arc<dyn OpenCall> = Arc::new(line);
+        let (source, through) = (Source::Response(response), Through::Replica);
+        Self { source, send: Some(send), ended, open, group, through }
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        matches!(self.through, Through::Replica)
+    }
+
     /// Starts the upload and reads the head.
     async fn answered<B>(
         self,
@@ -201,24 +257,29 @@ impl Offered {
         B::Error: Into<BoxError>,
     {
         let limits = &hub.0.limits;
-        let Answer { recv, send, ended } = self.answer;
-        let inbound = Inbound::new(Source::Stream(recv), Side::Controller, limits.max_head);
+        let Self { source, send, ended, open, group, through } = self;
+        let inbound = Inbound::new(source, Side::Controller, limits.max_head);
         let outbound = if ended {
             Outbound::already_ended(send, Side::Controller)
         } else {
             Outbound::new(send, Side::Controller, limits.max_frame)
         };
         let duplex = SharedDuplex::new(inbound, outbound);
-        let mut holder = Holder::new(duplex.clone(), true, Some(self.open));
+        let mut holder = Holder::new(duplex.clone(), true, Some(open));
         if let Some(rest) = rest {
             holder.pump = Some(tokio::spawn(upload(duplex.clone(), rest, progress.clone())).abort_handle());
         }
         let head = async { Ok(poll_fn(|cx| duplex.lock().inbound.poll_head(cx)).await?) };
         let head = match progress.watch(head).await {
             // A cut session breaks its streams; the cause is known here.
-            Err(CallError::Lost) => return Err(self.session.lost()),
+            Err(CallError::Lost) => return Err(through.lost()),
             other => other?,
         };
+        if let Through::Replica = through
+            && let Some(trouble) = trouble_in(&head)
+        {
+            return Err(trouble);
+        }
         if let Some(failure) = head.failure {
             return Err(CallError::Failure(failure.into()));
         }
@@ -230,9 +291,19 @@ impl Offered {
         let headers = headers_from_wire(head.headers)?;
         // Only a long call can leave bytes unread, and what is long shows now.
         if !duplex.lock().inbound.is_finished() {
-            holder.registration = Some(hub.0.ledger.register(&duplex, &self.session.group));
+            holder.registration = Some(hub.0.ledger.register(&duplex, &group));
         }
         Ok(Answered { status, headers, holder })
+    }
+}
+
+impl Through {
+    /// What a call is told that lost what it hung on.
+    fn lost(&self) -> CallError {
+        match self {
+            Self::Session(session) => session.lost(),
+            Self::Replica => CallError::Lost,
+        }
     }
 }
 

@@ -22,11 +22,18 @@ pub struct Cluster {
     agent: AgentKey,
     caller: proto::Caller,
     options: CallOptions,
+    /// Only while the agent is connected to this replica.
+    here: bool,
 }
 
 impl Cluster {
     pub(super) fn new(hub: Hub, agent: AgentKey) -> Self {
-        Self { hub, agent, caller: proto::Caller::default(), options: CallOptions::default() }
+        Self { hub, agent, caller: proto::Caller::default(), options: CallOptions::default(), here: false }
+    }
+
+    /// The same, as far as this replica reaches by itself.
+    pub(crate) fn here(self) -> Self {
+        Self { here: true, ..self }
     }
 
     /// Whose cluster it is.
@@ -63,7 +70,7 @@ impl Cluster {
         let upgrade = parts.headers.contains_key(http::header::UPGRADE);
         let http = http_request(&parts, upgrade);
         let kind = if upgrade { Kind::Upgrade(http) } else { Kind::Http(http) };
-        let request = Request { kind, caller: self.caller.clone(), body };
+        let request = Request { kind, caller: self.caller.clone(), body, here: self.here };
         let mut answered = call(&self.hub, self.agent, request, &options).await?;
         let limits = &self.hub.0.limits;
         let mut response = http::Response::new(Body::empty());
@@ -84,7 +91,8 @@ impl Cluster {
     /// Connects to a TCP target that the agent's own policy names.
     pub async fn connect(&self, target: &str, options: CallOptions) -> Result<Upgraded, CallError> {
         let kind = Kind::Tcp(proto::TcpTarget { target: target.to_owned() });
-        let request = Request { kind, caller: self.caller.clone(), body: Empty::<Bytes>::new() };
+        let (caller, here) = (self.caller.clone(), self.here);
+        let request = Request { kind, caller, body: Empty::<Bytes>::new(), here };
         let answered = call(&self.hub, self.agent, request, &options).await?;
         if answered.status != StatusCode::OK {
             return Err(crate::WireError::OutOfOrder.into());

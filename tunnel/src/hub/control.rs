@@ -375,7 +375,7 @@ impl Live {
 }
 
 /// The head of a gRPC answer.
-pub(super) fn grpc_response() -> http::Response<()> {
+pub(crate) fn grpc_response() -> http::Response<()> {
     let mut response = http::Response::new(());
     let grpc = http::HeaderValue::from_static("application/grpc");
     response.headers_mut().insert(http::header::CONTENT_TYPE, grpc);

@@ -13,10 +13,12 @@ mod serve;
 mod session;
 mod types;
 mod upgrade;
+mod way;
 
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use culvert_proto::tunnel::v1 as proto;
@@ -25,11 +27,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
+use crate::peer::{self, Lines, Moved, Owner, Peering};
 use crate::stream::Ledger;
-use crate::{BoxError, CallError, Limits, Refusal, RefusalCode};
+use crate::{BoxError, Limits, Refusal, RefusalCode};
 
 pub use cluster::Cluster;
+pub(crate) use control::grpc_response;
 use registry::{Claim, Registry};
+pub(crate) use serve::builder;
+pub(crate) use session::unix_ms;
 use session::{Begin, Session};
 pub use types::{
     Admission, Admitted, AgentKey, CallOptions, Ended, HubCounts, Peer, SessionEvent, SessionInfo,
@@ -47,6 +53,7 @@ struct Inner {
     limits: Limits,
     registry: Mutex<Registry<AgentKey, Arc<Session>>>,
     arrived: Notify,
+    lines: OnceLock<Lines>,
     events: broadcast::Sender<SessionEvent>,
     ledger: Ledger,
     counters: Counters,
@@ -70,6 +77,7 @@ impl Hub {
             replica,
             registry: Mutex::new(Registry::new()),
             arrived: Notify::new(),
+            lines: OnceLock::new(),
             events: broadcast::Sender::new(EVENTS),
             ledger: Ledger::new(&limits),
             limits,
@@ -102,6 +110,47 @@ impl Hub {
         self.0.counters.connections.fetch_add(1, Ordering::Relaxed);
         let _leaving = Leaving(self.clone());
         Box::pin(serve::serve(self.clone(), io, peer, admission, fallback, stop)).await
+    }
+
+    /// The name of this process in logs of agents.
+    #[must_use]
+    pub fn replica(&self) -> &str {
+        &self.0.replica
+    }
+
+    /// Makes this replica one of several; calls to agents that are connected to another
+    /// one go there. Once; whatever is said later is not heard.
+    pub fn join(&self, peering: impl Peering) {
+        let lines = Lines::new(peering, self.0.limits.clone());
+        if self.0.lines.set(lines).is_err() {
+            tracing::warn!("this replica has joined the others already");
+        }
+    }
+
+    /// Serves the connection of another replica, the plain side of its TLS, which has
+    /// proved to be one. When `stop` is cancelled its calls get the limit for a drain.
+    pub async fn serve_replica<IO>(&self, io: IO, stop: CancellationToken)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        Box::pin(peer::serve(self.clone(), io, stop)).await;
+    }
+
+    /// Tells another replica that an agent's session has moved here from it.
+    pub async fn tell_moved(&self, owner: &Owner, moved: &Moved) -> io::Result<()> {
+        let Some(lines) = self.0.lines.get() else { return Ok(()) };
+        let line = lines.line(owner).await?;
+        peer::tell(&line, moved).await.map_err(io::Error::other)
+    }
+
+    /// Takes note that the agent has a session elsewhere: one here that is older is
+    /// told, and ends.
+    pub fn moved(&self, moved: &Moved) {
+        // It may be heard twice, and the first word is the one.
+        let is_old = |old: &Arc<Session>| old.epoch < moved.epoch && old.queue.why_ended().is_none();
+        let Some(old) = self.current(moved.agent).filter(is_old) else { return };
+        let same_instance = old.instance == moved.instance;
+        self.supersede(&old, moved.epoch, &moved.source, same_instance);
     }
 
     /// The agent's cluster as a service. It need not be connected now.
@@ -171,24 +220,12 @@ impl Hub {
         self.registry().current(agent).cloned()
     }
 
-    /// Waits, no longer than `wait`, for a session that takes calls.
-    async fn wait_for(&self, agent: AgentKey, wait: Duration) -> Result<Arc<Session>, CallError> {
-        let usable = || self.current(agent).filter(|session| session.queue.is_open());
-        if let Some(session) = usable() {
-            return Ok(session);
-        }
-        let waiting = async {
-            loop {
-                let arrived = self.0.arrived.notified();
-                if let Some(session) = usable() {
-                    return session;
-                }
-                arrived.await;
-            }
-        };
-        tokio::time::timeout(wait, waiting)
-            .await
-            .map_err(|_| CallError::NotConnected { since: self.registry().ended(agent) })
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.0.ledger
     }
 
     /// Begins a session, and tells the one before it.
@@ -206,7 +243,8 @@ impl Hub {
             )
             .map_err(|_| Refusal::new(RefusalCode::Standby, "another session of this agent lives"))?;
         if let Some((old, same_instance)) = begun.displaced {
-            self.supersede(&old, &begun.session, same_instance);
+            let new = &begun.session;
+            self.supersede(&old, new.epoch, &new.source.to_string(), same_instance);
         }
         let session = begun.session;
         tracing::info!(%agent, epoch = session.epoch, %source, version = session.hello.version, "agent connected");
@@ -217,15 +255,14 @@ impl Hub {
 
     /// Tells a session that a newer one took over. One of the same process, or of
     /// a process that said it is stopping, hands over: its calls run on.
-    fn supersede(&self, old: &Session, new: &Session, same_instance: bool) {
-        let source = new.source.to_string();
+    fn supersede(&self, old: &Session, by_epoch: u64, source: &str, same_instance: bool) {
         let hand_over = same_instance || !old.queue.is_open();
-        let message = proto::Superseded { by_epoch: new.epoch, same_instance: hand_over, source };
+        let message = proto::Superseded { by_epoch, same_instance: hand_over, source: source.to_owned() };
         old.queue.close_with(Some(session::down(Kind::Superseded(message))));
         if !hand_over {
-            tracing::warn!(agent = %old.agent, old = %old.source, new = %new.source, "two processes hold one identity");
-            self.emit(SessionEvent::Duplicate { agent: old.agent, old: old.source, new: new.source });
-            old.abandon_all(Ended::Superseded { by_epoch: new.epoch });
+            tracing::warn!(agent = %old.agent, old = %old.source, new = %source, "two processes hold one identity");
+            self.emit(SessionEvent::Duplicate { agent: old.agent, old: old.source, new: source.to_owned() });
+            old.abandon_all(Ended::Superseded { by_epoch });
         }
     }
 

@@ -36,7 +36,7 @@ const BURST: usize = 128;
 /// Longest life that a certificate is believed to have.
 const YEAR: Duration = Duration::from_secs(366 * 24 * 3600);
 
-fn builder(limits: &Limits) -> h2::server::Builder {
+pub(crate) fn builder(limits: &Limits) -> h2::server::Builder {
     let mut builder = h2::server::Builder::new();
     let streams = limits.max_streams();
     builder

@@ -141,7 +141,7 @@ pub enum SessionEvent {
         /// Where the session that lost came from.
         old: SocketAddr,
         /// Where the session that won comes from.
-        new: SocketAddr,
+        new: String,
     },
     /// A `Hello` was refused.
     Refused {

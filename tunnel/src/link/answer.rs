@@ -34,17 +34,25 @@ pub(super) struct Session {
     pub(super) group: Arc<Group>,
 }
 
+/// What the streams of one connection share.
+#[derive(Clone, Copy)]
+pub(crate) struct Ground<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) ledger: &'a Ledger,
+    pub(crate) group: &'a Arc<Group>,
+}
+
 /// A call as it came, understood.
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     id: CallId,
     call: Call,
     /// The whole request was in `Open`.
-    whole: bool,
+    pub(crate) whole: bool,
     first: Bytes,
 }
 
 /// Understands an `Open`.
-pub(super) fn parse(id: CallId, open: proto::Open) -> Result<Parsed, WireError> {
+pub(crate) fn parse(id: CallId, open: proto::Open) -> Result<Parsed, WireError> {
     let (kind, request) = match open.kind.ok_or(WireError::Malformed)? {
         open::Kind::Http(request) => (Kind::Http, request_head(request)?),
         open::Kind::Upgrade(request) => (Kind::Upgrade, request_head(request)?),
@@ -78,45 +86,62 @@ fn request_head(head: proto::HttpRequest) -> Result<http::Request<()>, WireError
 /// Carries out one call. Whatever happens, the controller hears of it: by an
 /// answer, a failure or a reset.
 pub(super) async fn answer<H: Handler>(session: Arc<Session>, parsed: Parsed, handler: H) {
-    let Parsed { id, call, whole, first } = parsed;
-    if whole {
-        let result = handled(&handler, call).await;
-        let Some((response, stream)) = open_answer(&session, id).await else { return };
+    if parsed.whole {
+        let result = handled(&handler, parsed.call).await;
+        let Some((response, stream)) = open_answer(&session, parsed.id).await else { return };
         let outbound = Outbound::new(Some(stream), Side::Agent, session.limits.max_frame);
         let inbound = Inbound::new(Source::Closed, Side::Agent, 0);
         let duplex = SharedDuplex::new(inbound, outbound);
-        if reply(&session, &duplex, result, whole).await {
+        if reply(&session.limits, &duplex, result, true).await {
             settle(response, &duplex).await;
         }
     } else {
-        let Some((response, stream)) = open_answer(&session, id).await else { return };
+        let Some((response, stream)) = open_answer(&session, parsed.id).await else { return };
         let outbound = Outbound::new(Some(stream), Side::Agent, session.limits.max_frame);
         let inbound = Inbound::new(Source::Response(response), Side::Agent, session.limits.max_head);
         let duplex = SharedDuplex::new(inbound, outbound);
-        let _registration = session.ledger.register(&duplex, &session.group);
-        let has_reader = call.kind == Kind::Http;
-        let call = if has_reader { with_body(call, first, &duplex, &session.limits) } else { call };
-        let aborted = poll_fn(|cx| duplex.lock().poll_aborted(cx));
-        let result = tokio::select! {
-            biased;
-            _ = aborted => return,
-            result = handled(&handler, call) => result,
-        };
-        if reply(&session, &duplex, result, whole).await {
-            if !has_reader {
-                // Whatever was to be read of an upgrade has been, or never will be.
-                duplex.lock().release_reader();
-            }
-            poll_fn(|cx| duplex.lock().poll_settled(cx)).await;
-        }
+        let ground = Ground { limits: &session.limits, ledger: &session.ledger, group: &session.group };
+        carry(ground, duplex, parsed, |call| async move { handled(&handler, call).await }).await;
     }
 }
 
-async fn handled<H: Handler>(handler: &H, call: Call) -> Result<Reply, Failure> {
+/// Carries a call out whose stream has begun: `work` gives the reply, or the head that
+/// says why there is none. It is dropped when the caller gives up.
+pub(crate) async fn carry<F>(
+    ground: Ground<'_>,
+    duplex: SharedDuplex,
+    parsed: Parsed,
+    work: impl FnOnce(Call) -> F,
+) where
+    F: Future<Output = Result<Reply, proto::Head>>,
+{
+    let Parsed { call, whole, first, .. } = parsed;
+    let _registration = ground.ledger.register(&duplex, ground.group);
+    let has_reader = call.kind == Kind::Http && !whole;
+    let call = if has_reader { with_body(call, first, &duplex, ground.limits) } else { call };
+    let aborted = poll_fn(|cx| duplex.lock().poll_aborted(cx));
+    let result = tokio::select! {
+        biased;
+        _ = aborted => return,
+        result = work(call) => result,
+    };
+    if reply(ground.limits, &duplex, result, whole).await && !whole {
+        if !has_reader {
+            // Whatever was to be read of an upgrade has been, or never will be.
+            duplex.lock().release_reader();
+        }
+        poll_fn(|cx| duplex.lock().poll_settled(cx)).await;
+    }
+}
+
+async fn handled<H: Handler>(handler: &H, call: Call) -> Result<Reply, proto::Head> {
     let work = AssertUnwindSafe(handler.handle(call)).catch_unwind();
-    work.await.unwrap_or_else(|_| {
-        Err(Failure::new(FailureCode::Internal, "the agent failed while it handled the call"))
-    })
+    let failed = |_| Err(Failure::new(FailureCode::Internal, "the agent failed while it handled the call"));
+    work.await.unwrap_or_else(failed).map_err(failure_head)
+}
+
+fn failure_head(failure: Failure) -> proto::Head {
+    proto::Head { failure: Some(failure.into()), ..proto::Head::default() }
 }
 
 fn with_body(call: Call, first: Bytes, duplex: &SharedDuplex, limits: &Limits) -> Call {
@@ -143,26 +168,27 @@ async fn open_answer(session: &Session, id: CallId) -> Option<(ResponseFuture, S
 
 /// Sends the reply to its end; says whether it went well.
 async fn reply(
-    session: &Session,
+    limits: &Limits,
     duplex: &SharedDuplex,
-    result: Result<Reply, Failure>,
+    result: Result<Reply, proto::Head>,
     whole: bool,
 ) -> bool {
     let done = match result {
-        Ok(Reply::Http(response)) => reply_http(session, duplex, response).await,
+        Ok(Reply::Http(response)) => reply_http(limits, duplex, response).await,
         Ok(Reply::Stream { head, io }) if !whole => {
             let sent = duplex.lock().outbound.send_head(wire_head(&head, true), Bytes::new(), None);
             match sent {
-                Ok(()) => copy(io, duplex.clone(), Bytes::new(), session.limits.merge)
+                Ok(()) => copy(io, duplex.clone(), Bytes::new(), limits.merge)
                     .await
                     .map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             }
         }
         Ok(Reply::Stream { .. }) => {
-            fail(duplex, Failure::new(FailureCode::Internal, "a stream answers no plain request"))
+            let failure = Failure::new(FailureCode::Internal, "a stream answers no plain request");
+            fail(duplex, failure_head(failure))
         }
-        Err(failure) => fail(duplex, failure),
+        Err(head) => fail(duplex, head),
     };
     if let Err(error) = &done {
         tracing::debug!(error, "call given up");
@@ -179,32 +205,29 @@ fn wire_head(head: &http::Response<()>, upgrade: bool) -> proto::Head {
     }
 }
 
-fn fail(duplex: &SharedDuplex, failure: Failure) -> Result<(), String> {
-    let head = proto::Head { status: 0, headers: Vec::new(), failure: Some(failure.into()) };
+fn fail(duplex: &SharedDuplex, head: proto::Head) -> Result<(), String> {
     let sent = duplex.lock().outbound.send_head(head, Bytes::new(), Some(Vec::new()));
     sent.map_err(|error| error.to_string())
 }
 
 async fn reply_http(
-    session: &Session,
+    limits: &Limits,
     duplex: &SharedDuplex,
     response: http::Response<super::ReplyBody>,
 ) -> Result<(), String> {
     let (parts, body) = response.into_parts();
     let head = wire_head(&http::Response::from_parts(parts, ()), false);
-    if head.encoded_len() > session.limits.max_head {
-        return fail(
-            duplex,
-            Failure::new(FailureCode::Internal, "the head of the target's answer is too long"),
-        );
+    if head.encoded_len() > limits.max_head {
+        let failure = Failure::new(FailureCode::Internal, "the head of the target's answer is too long");
+        return fail(duplex, failure_head(failure));
     }
-    let mut gatherer = Gatherer::new(body, session.limits.merge);
-    let first = first_batch(&mut gatherer, session.limits.merge as u64).await?;
+    let mut gatherer = Gatherer::new(body, limits.merge);
+    let first = first_batch(&mut gatherer, limits.merge as u64).await?;
     let (payload, end) = match first {
         None => (Bytes::new(), None),
         Some(mut batch) => {
             // What does not fit into one frame waits for credit as the rest does.
-            let payload = batch.data.split_to(batch.data.len().min(session.limits.merge));
+            let payload = batch.data.split_to(batch.data.len().min(limits.merge));
             if batch.data.is_empty() {
                 (payload, batch.end)
             } else {

@@ -1,6 +1,6 @@
 //! The agent's end: a connection to the controller, and the calls on it.
 
-mod answer;
+pub(crate) mod answer;
 mod backoff;
 mod calls;
 mod channel;
@@ -48,7 +48,7 @@ pub struct LinkError(String);
 /// One connection to the controller. When it is dropped what is queued is still
 /// sent, then the connection closes and every call on it ends.
 pub struct Link {
-    send: SendRequest<Chunk>,
+    pub(crate) send: SendRequest<Chunk>,
     limits: Limits,
     ledger: Ledger,
     jobs: mpsc::Sender<Job>,
@@ -85,6 +85,11 @@ impl Link {
     #[must_use]
     pub fn channel(&self) -> Channel {
         Channel::new(self.send.clone())
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.cause.get().is_some() || self.driver.is_finished()
     }
 
     /// Bytes received and sent so far, inside TLS.

@@ -76,6 +76,12 @@ impl Inbound {
         }
     }
 
+    /// The same, with what was received already; its credit was given.
+    pub(crate) fn after(mut self, received: Bytes) -> Self {
+        self.decoder.push(received);
+        self
+    }
+
     /// The head of an answer, which comes first.
     pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<proto::Head, BodyError>> {
         let head = match self.poll_piece(cx) {

@@ -95,6 +95,11 @@ impl Decoder {
         }
     }
 
+    /// What came in behind the last message.
+    pub(crate) fn into_rest(self) -> Bytes {
+        self.input
+    }
+
     /// Bytes that came in and have not gone out.
     pub(crate) fn held(&self) -> usize {
         self.input.len() + self.partial.len()
