@@ -16,7 +16,7 @@ use culvert_tunnel::{
     fuzz,
 };
 use http_body_util::BodyExt as _;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them. The name is that of its corpus.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 9] = [
     ("decode", decode),
     ("open", open),
     ("head", head),
@@ -34,7 +34,6 @@ pub const ALL: [Target; 10] = [
     ("csr", csr),
     ("hub", hub),
     ("link", link),
-    ("websocket", websocket),
 ];
 
 /// Longest that a connection may live on after its bytes have ended.
@@ -196,22 +195,5 @@ pub fn link(bytes: &[u8]) {
         let _end = link.run(hello, Echo, seen, signals, CancellationToken::new()).await;
         link.close().await;
         hearing.abort();
-    });
-}
-
-/// The carrier for hostile networks: a server that hears a client, or, when the first
-/// byte is odd, a client that hears the answer to its request.
-pub fn websocket(bytes: &[u8]) {
-    let Some((choice, bytes)) = bytes.split_first() else { return };
-    let (client, most) = (choice & 1 == 1, bytes.len());
-    with_connection(bytes, |io| async move {
-        if client {
-            let _ = fuzz::open_websocket(io).await;
-            return;
-        }
-        let (mut io, mut heard) = (culvert_tunnel::websocket::serve(io).await, Vec::new());
-        // An error is as good an end as any.
-        let _ = io.read_to_end(&mut heard).await;
-        assert!(heard.len() <= most, "{} bytes out of {most}", heard.len());
     });
 }

@@ -49,6 +49,9 @@ pub struct Settings {
     /// host:port at which agents, kubectl and people reach it [default: as --listen]
     #[arg(long, value_name = "HOST:PORT")]
     public_address: Option<String>,
+    /// host:port at which other replicas reach it; makes it one of several, on PostgreSQL
+    #[arg(long, value_name = "HOST:PORT")]
+    peer_address: Option<String>,
     /// Trust domain and suffix of the server names [default: culvert.internal]
     #[arg(long, value_name = "NAME")]
     domain: Option<String>,
@@ -82,6 +85,7 @@ impl Settings {
         let flags = [
             ("listen", &self.listen),
             ("public_address", &self.public_address),
+            ("peer.address", &self.peer_address),
             ("domain", &self.domain),
             ("data_dir", &self.data_dir),
             ("ops.listen", &self.ops_listen),

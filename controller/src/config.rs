@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use culvert_pki::name::TrustDomain;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 
 use crate::domain::{Name, Version};
@@ -28,6 +28,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where that port is reached from outside; `None` when as `listen`.
     pub public_address: Option<HostPort>,
+    /// Where other replicas reach that port; `None` when there are none.
+    pub peer_address: Option<HostPort>,
     /// Further names and addresses of the API's certificate.
     pub public_names: Vec<String>,
     /// Folder for database, key file and audit spool.
@@ -230,6 +232,7 @@ impl Config {
         let public_names = read.host_list("public_names");
         let ops_listen = read.address("ops.listen");
         let database = read_database(read, data_dir.as_deref());
+        let peer_address = read_peer_address(read, database.as_ref());
         let kek_file = read.optional_path("keys.kek_file");
         let bootstrap = read_bootstrap(read);
         let limits = read_limits(read);
@@ -241,6 +244,7 @@ impl Config {
             domain: domain?,
             listen: listen?,
             public_address: public_address?,
+            peer_address: peer_address?,
             public_names: public_names?,
             database: database?,
             kek_file: kek_file?.unwrap_or_else(|| data_dir.join("kek")),
@@ -276,6 +280,21 @@ fn read_database(read: &mut Reader, data_dir: Option<&Path>) -> Option<Database>
         (None, Some(file)) => Some(Database::UrlFile(file)),
         (None, None) => Some(Database::Embedded(data_dir?.join("culvert.db"))),
     }
+}
+
+fn read_peer_address(read: &mut Reader, database: Option<&Database>) -> Option<Option<HostPort>> {
+    let form = "host:port, an IPv6 address in brackets";
+    let address = read.optional_parsed("peer.address", form, HostPort::parse)?;
+    let alone = match database {
+        Some(Database::Embedded(_)) => true,
+        Some(Database::Url(url)) => url.expose_secret().starts_with("sqlite:"),
+        Some(Database::UrlFile(_)) | None => false,
+    };
+    if address.is_some() && alone {
+        read.fault("peer.address", "several replicas need PostgreSQL; set database.url or leave this out");
+        return None;
+    }
+    Some(address)
 }
 
 fn read_bootstrap(read: &mut Reader) -> Option<Bootstrap> {
@@ -402,6 +421,18 @@ mod tests {
         assert!(!load(bad).unwrap_err().join("").contains("secret"));
         let good = load("[database]\nurl = 'postgres://u:secret@h/d'\n").unwrap();
         assert!(!format!("{good:?}").contains("secret"));
+    }
+
+    #[test]
+    fn several_replicas_need_postgres() {
+        let peer = "[peer]\naddress = '10.0.0.1:8443'\n";
+        for alone in ["", "[database]\nurl = 'sqlite:///f'\n"] {
+            let faults = load(&format!("{peer}{alone}")).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].starts_with("peer.address:"), "{faults:?}");
+        }
+        let config = load(&format!("{peer}[database]\nurl = 'postgres://h/d'\n")).unwrap();
+        assert_eq!(config.peer_address.unwrap().to_string(), "10.0.0.1:8443");
+        assert!(load(&format!("{peer}[database]\nurl_file = '/f'\n")).is_ok());
     }
 
     #[test]

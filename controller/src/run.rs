@@ -10,6 +10,7 @@
 
 mod certificates;
 mod doors;
+mod peers;
 mod sign_in;
 mod signals;
 mod welcome;
@@ -118,6 +119,12 @@ pub async fn run(
     supervisor.stopping().clone().cancelled().await;
     tracing::info!(grace_s = config.grace.as_secs(), "stopping");
     let ended = supervisor.finish(config.grace).await;
+    if let Err(error) = app.leave_replicas().await {
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the other replicas were not told; they will notice"
+        );
+    }
     app.close().await.map_err(RunError::Close)?;
     tracing::info!("stopped");
     Ok(ended?)
@@ -149,13 +156,21 @@ async fn start_rooms(
     let agents = Agents::new(app.clone(), hub.clone(), agent_metrics, supervisor.clone());
     agents.start();
     tasks::start(app, supervisor);
+    peers::start(app, hub, supervisor).await?;
 
     let http = HttpLimits { head_time: config.limits.header, ..HttpLimits::default() };
     let api = api::router(app, config, supervisor.stopping().clone());
     let names = Names::new(&config.domain);
     let edge = Edge::new(listeners.doors, names, tls, edge_limits(config), edge_metrics, supervisor.clone());
-    let doors =
-        Doors { api, agents, gateway, carried: edge.carried(), limits: http, supervisor: supervisor.clone() };
+    let doors = Doors {
+        app: app.clone(),
+        api,
+        agents,
+        gateway,
+        carried: edge.carried(),
+        limits: http,
+        supervisor: supervisor.clone(),
+    };
     supervisor.vital("doors", edge.run(doors));
     supervisor.vital(
         "ops",

@@ -72,6 +72,22 @@ impl Postgres {
         process::run(psql).await
     }
 
+    /// Ends the server as an operator does who does not wait for sessions.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.server.signal(Signal::Int)?;
+        self.server.ended(Duration::from_secs(20)).await.map(drop)
+    }
+
+    /// Starts the server again on the same data and port.
+    pub async fn resume(&mut self) -> anyhow::Result<()> {
+        let root = self.folder.path();
+        let log = root.join("log");
+        self.server =
+            Child::spawn_ending_by(Signal::Int, "postgres", serve(root, self.address.port())?, &log)?;
+        let ready = wait::until(Duration::from_secs(20), || self.query("postgres", "select 1")).await;
+        ready.map(drop).with_context(|| format!("the server's log:\n{}", self.server.output()))
+    }
+
     /// The server's process, to stop it, cut it off, or read its log.
     pub fn server(&mut self) -> &mut Child {
         &mut self.server

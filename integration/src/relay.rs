@@ -27,6 +27,11 @@ struct Faults {
 impl Relay {
     /// Listens on a free port of loopback and passes on to `upstream`.
     pub async fn start(upstream: SocketAddr) -> anyhow::Result<Self> {
+        Self::before(vec![upstream]).await
+    }
+
+    /// As a balancer does: passes on to the first of `upstreams` that can be reached.
+    pub async fn before(upstreams: Vec<SocketAddr>) -> anyhow::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (faults, cut) = (Arc::new(Faults::default()), CancellationToken::new());
@@ -34,7 +39,8 @@ impl Relay {
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (faults, cut) = (shared.clone(), cutting.clone());
-                tokio::spawn(async move { cut.run_until_cancelled(pass(client, upstream, faults)).await });
+                let upstreams = upstreams.clone();
+                tokio::spawn(async move { cut.run_until_cancelled(pass(client, upstreams, faults)).await });
             }
         });
         Ok(Self { address, faults, task, cut })
@@ -59,8 +65,8 @@ impl Drop for Relay {
     }
 }
 
-async fn pass(client: TcpStream, upstream: SocketAddr, faults: Arc<Faults>) {
-    let Ok(server) = TcpStream::connect(upstream).await else { return };
+async fn pass(client: TcpStream, upstreams: Vec<SocketAddr>, faults: Arc<Faults>) {
+    let Ok(server) = TcpStream::connect(upstreams.as_slice()).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let sent = Arc::new(AtomicUsize::new(0));

@@ -222,6 +222,16 @@ fn wrong_values_are_refused_in_clear_words() {
             "publicAddress: \"c:443\"\ndatabase: {kind: postgres}",
             "needs `database.existingSecret.name`",
         ),
+        (
+            "controller",
+            "publicAddress: \"c:443\"\nreplicas: 2",
+            "`replicas` above 1 need `database.kind: postgres`",
+        ),
+        (
+            "controller",
+            "publicAddress: \"c:443\"\nreplicas: 2\ndatabase: {kind: postgres, existingSecret: {name: d}}",
+            "`replicas` above 1 need `keys.existingSecret`",
+        ),
         ("controller", "publicAddress: \"c:443\"\npersistence: {size: lots}", "at '/persistence/size'"),
         (
             "controller",
@@ -306,9 +316,10 @@ fn assert_closed(schema: &Value, at: &str) {
 fn pods_hold_no_privilege() {
     for (name, values) in cases() {
         let objects = render(name, &values);
-        let deployments = of_kind(&objects, "Deployment");
-        assert_eq!(deployments.len(), 1, "{}", values.display());
-        let pod = &deployments[0]["spec"]["template"]["spec"];
+        let mut workloads = of_kind(&objects, "Deployment");
+        workloads.extend(of_kind(&objects, "StatefulSet"));
+        assert_eq!(workloads.len(), 1, "{}", values.display());
+        let pod = &workloads[0]["spec"]["template"]["spec"];
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["securityContext"]["runAsUser"], 65532);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
@@ -326,6 +337,7 @@ fn pods_hold_no_privilege() {
             // A secret in the environment is a secret in `kubectl describe`.
             let harmless = |variable: &Value| {
                 variable["name"] == "CULVERT_CONTROLLER_CONFIG"
+                    || variable["value"] == "$(POD_IP):8443"
                     || variable["valueFrom"]["fieldRef"].is_object()
             };
             assert!(list(&container["env"]).iter().all(harmless));

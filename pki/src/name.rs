@@ -70,6 +70,18 @@ impl TrustDomain {
         format!("kube.{}", self.0)
     }
 
+    /// The end of the names of replicas' doors.
+    #[must_use]
+    pub fn replicas_server_name(&self) -> String {
+        format!("replicas.{}", self.0)
+    }
+
+    /// The server name of the door of one replica, for others.
+    #[must_use]
+    pub fn replica_server_name(&self, replica: Uuid) -> String {
+        format!("{replica}.replicas.{}", self.0)
+    }
+
     /// The token id in a name made by [`Self::enrolment_server_name`].
     #[must_use]
     pub fn token_id_of(&self, server_name: &str) -> Option<TokenId> {

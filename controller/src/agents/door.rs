@@ -123,7 +123,7 @@ impl Agents {
             certified.as_ref().map(|(_, certified)| certified.serial.to_string()).unwrap_or_default();
         let not_after = certified.map(|(_, certified)| certified.not_after.into());
         let peer = Peer { agent, source: caller.source, not_after };
-        let gatekeeper = Gatekeeper::new(self.app.clone(), serial);
+        let gatekeeper = Gatekeeper::new(self.app.clone(), self.hub.clone(), self.supervisor.clone(), serial);
         let stop = self.supervisor.stopping().clone();
         let ended = self.hub.serve(io, peer, gatekeeper, fallback, stop).await;
         (used.so_far(), ended)

@@ -1,14 +1,15 @@
 //! Whether an agent that connects may have a session.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use culvert_tunnel::AgentKey;
 
 use super::enrolment::{TurnedAway, check_clock};
 use super::{App, Error};
 use crate::domain::agent::bounded_text;
-use crate::domain::{AgentId, Caller, Cause, OrgId, Outcome, Refused, Stage};
-use crate::store::Admitted;
+use crate::domain::{AgentId, AgentSession, Caller, Cause, OrgId, Outcome, Refused, Stage, Time};
+use crate::store::{Admitted, Claim as StoreClaim, OrgTx};
+use culvert_tunnel::Owner;
 
 /// An agent that asks for a session.
 #[derive(Debug, Clone, Copy)]
@@ -19,17 +20,25 @@ pub struct Arrival<'a> {
     pub serial: &'a str,
     /// The version it tells.
     pub version: &'a str,
+    /// Its process.
+    pub instance: [u8; 16],
+    /// The highest epoch that it knows of.
+    pub last_epoch: u64,
+    /// It wants a place only where no other process of its identity has one.
+    pub standby: bool,
     /// Its clock, milliseconds since the Unix epoch.
     pub clock_ms: i64,
     /// Where it comes from.
-    pub source: IpAddr,
+    pub source: SocketAddr,
 }
 
 /// An agent that may have a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// Its session's epoch must be above this.
-    pub epoch_floor: u64,
+    /// Its session's epoch.
+    pub epoch: u64,
+    /// The replica that held its session until now, to be told.
+    pub moved_from: Option<Owner>,
 }
 
 impl App {
@@ -37,7 +46,7 @@ impl App {
     pub async fn admit(&self, arrival: Arrival<'_>) -> Result<Welcome, TurnedAway> {
         let outcome = self.admit_inner(&arrival).await;
         if let Err(turned) = &outcome {
-            self.keep_refusal(arrival.agent, arrival.source, turned).await;
+            self.keep_refusal(arrival.agent, arrival.source.ip(), turned).await;
         }
         outcome
     }
@@ -52,7 +61,7 @@ impl App {
     async fn admit_inner(&self, arrival: &Arrival<'_>) -> Result<Welcome, TurnedAway> {
         let now = self.now();
         let (org, id) = (OrgId::from(arrival.agent.org), AgentId::from(arrival.agent.agent));
-        let agent = self.live_record(org, id).await?;
+        self.live_record(org, id).await?;
         self.check_version(arrival.version)?;
         check_clock(arrival.clock_ms, now)?;
         let caller = Caller::agent(org, id);
@@ -63,13 +72,42 @@ impl App {
         let seen = Admitted {
             agent: id,
             version: bounded_text(arrival.version, 100),
-            source: arrival.source,
+            source: arrival.source.ip(),
             generation: certificate.generation,
             at: now,
         };
         tx.agent_admitted(&seen).await?;
+        let welcome = self.claim_session(&tx, arrival, now).await?;
         tx.commit().await?;
-        Ok(Welcome { epoch_floor: agent.last_epoch })
+        Ok(welcome)
+    }
+
+    /// Gives the session its epoch, and takes it over from whichever replica holds it.
+    async fn claim_session(
+        &self,
+        tx: &OrgTx,
+        arrival: &Arrival<'_>,
+        now: Time,
+    ) -> Result<Welcome, TurnedAway> {
+        let session = AgentSession {
+            org: arrival.agent.org.into(),
+            agent: arrival.agent.agent.into(),
+            replica: self.replica().unwrap_or_default(),
+            epoch: arrival.last_epoch,
+            instance: arrival.instance,
+            source: arrival.source,
+            connected_at: now,
+        };
+        let listed = self.replica().is_some();
+        let before = if listed { tx.agent_session(session.agent).await? } else { None };
+        let before = before.filter(|before| before.replica != session.replica);
+        let moved_from = before.as_ref().and_then(|before| self.owner_of(before));
+        let taken = before.is_some_and(|before| before.instance != arrival.instance) && moved_from.is_some();
+        if arrival.standby && taken {
+            return Err(TurnedAway::new(Cause::Standby, "another session of this agent lives"));
+        }
+        let epoch = tx.claim_session(StoreClaim { session: &session, listed }).await?;
+        Ok(Welcome { epoch, moved_from })
     }
 
     /// Keeps why an agent with a valid certificate was turned away: by [`App::admit`]

@@ -53,6 +53,9 @@ pub enum BootstrapError {
         #[source]
         source: io::Error,
     },
+    /// Several replicas on a file.
+    #[error("several replicas need PostgreSQL; set another database or leave peer.address out")]
+    ReplicasAlone,
     /// The database did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -161,7 +164,11 @@ impl App {
     /// process that serves no agents.
     pub async fn open(config: &Config, hub: Option<Hub>, clock: Clock) -> Result<Opened, BootstrapError> {
         make_data_dir(config)?;
-        let store = Store::open(database_url(config)?.expose()).await?;
+        let url = database_url(config)?;
+        if config.peer_address.is_some() && url.expose().starts_with("sqlite:") {
+            return Err(BootstrapError::ReplicasAlone);
+        }
+        let store = Store::open(url.expose()).await?;
         let start = Start { config, now: clock.now() };
         let (keys, first_sign_in) = start.run(&store).await?;
         if let Some(FirstSignIn { code, file: Some(path), .. }) = &first_sign_in {

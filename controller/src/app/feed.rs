@@ -5,8 +5,12 @@
 //! has; when the ring no longer reaches back that far, it is told so instead of
 //! being left with a hole. Numbers start from the clock, so that they grow over a
 //! restart too.
+//!
+//! With several replicas each has a feed and numbers of its own. What another one changed
+//! is a gap in this one's, so that its watchers fetch anew; and a watcher who comes from
+//! another replica has a number that is a gap here.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -14,8 +18,9 @@ use tokio::sync::watch;
 use super::data_services::DataServiceView;
 use super::mirror::Noted;
 use super::operations::OperationView;
+use super::replicas::Replicas;
 use super::views::{AgentView, ClusterView};
-use crate::domain::{Attempt, ClusterId, OrgId, Time};
+use crate::domain::{Attempt, ClusterId, OrgId, ReplicaNews, Time};
 
 /// Changes kept for those who come back.
 const KEPT: usize = 4096;
@@ -65,6 +70,7 @@ pub enum Since {
 pub struct Feed {
     ring: Mutex<Ring>,
     bell: watch::Sender<u64>,
+    replicas: Option<Arc<Replicas>>,
 }
 
 #[derive(Debug)]
@@ -73,15 +79,17 @@ struct Ring {
     changes: VecDeque<Arc<Change>>,
     /// Number of the last change that was dropped from the ring.
     dropped: u64,
+    /// Below this number an organisation has missed something, by organisation.
+    skipped: HashMap<OrgId, u64>,
 }
 
 impl Feed {
-    pub(super) fn new(now: Time) -> Self {
+    pub(super) fn new(now: Time, replicas: Option<Arc<Replicas>>) -> Self {
         // Microseconds: below 2^53 for 280 years, and above what any process before
         // can have counted to.
         let first = u64::try_from(now.unix_timestamp_nanos() / 1000).unwrap_or(0);
-        let ring = Ring { newest: first, changes: VecDeque::new(), dropped: first };
-        Self { ring: Mutex::new(ring), bell: watch::Sender::new(first) }
+        let ring = Ring { newest: first, changes: VecDeque::new(), dropped: first, skipped: HashMap::new() };
+        Self { ring: Mutex::new(ring), bell: watch::Sender::new(first), replicas }
     }
 
     pub(super) fn publish(&self, org: OrgId, cluster: impl Into<Option<ClusterId>>, news: News) {
@@ -97,6 +105,19 @@ impl Feed {
         }
         // Inside the lock, so that the bell never tells an older number after a newer.
         self.bell.send_replace(id);
+        drop(ring);
+        if let Some(replicas) = &self.replicas {
+            replicas.tell(ReplicaNews::Changes(org));
+        }
+    }
+
+    /// Something of `org` changed that is not told here: its watchers fetch anew.
+    pub(super) fn skip(&self, org: OrgId) {
+        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.newest += 1;
+        let newest = ring.newest;
+        ring.skipped.insert(org, newest);
+        self.bell.send_replace(newest);
     }
 
     /// The newest number.
@@ -109,7 +130,8 @@ impl Feed {
     #[must_use]
     pub fn since(&self, org: OrgId, id: u64) -> Since {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        if id < ring.dropped || id > ring.newest {
+        let skipped = ring.skipped.get(&org).is_some_and(|skipped| id < *skipped);
+        if skipped || id < ring.dropped || id > ring.newest {
             return Since::Gap(ring.newest);
         }
         let changes = ring.changes.iter().filter(|c| c.id > id && c.org == org).cloned().collect();
@@ -143,7 +165,7 @@ mod tests {
 
     #[test]
     fn each_organisation_sees_its_own() {
-        let feed = Feed::new(Time::UNIX_EPOCH);
+        let feed = Feed::new(Time::UNIX_EPOCH, None);
         let (ours, theirs, cluster) = (OrgId::generate(), OrgId::generate(), ClusterId::generate());
         for org in [ours, theirs, ours] {
             feed.publish(org, cluster, attempt(cluster));
@@ -156,7 +178,7 @@ mod tests {
 
     #[test]
     fn whoever_was_away_too_long_is_told() {
-        let feed = Feed::new(Time::UNIX_EPOCH);
+        let feed = Feed::new(Time::UNIX_EPOCH, None);
         let (org, cluster) = (OrgId::generate(), ClusterId::generate());
         for _ in 0..=KEPT {
             feed.publish(org, cluster, attempt(cluster));
@@ -167,13 +189,25 @@ mod tests {
     }
 
     #[test]
+    fn what_changed_elsewhere_is_a_gap_for_its_organisation_alone() {
+        let feed = Feed::new(Time::UNIX_EPOCH, None);
+        let (ours, theirs, cluster) = (OrgId::generate(), OrgId::generate(), ClusterId::generate());
+        feed.publish(ours, cluster, attempt(cluster));
+        feed.skip(ours);
+        let Since::Gap(next) = feed.since(ours, 1) else { panic!("no gap") };
+        assert_eq!(*feed.bell().borrow(), next);
+        assert_eq!(ids(feed.since(ours, next)), [0; 0]);
+        assert_eq!(ids(feed.since(theirs, 0)), [0; 0]);
+    }
+
+    #[test]
     fn numbers_grow_over_a_restart() {
-        let first = Feed::new(Time::UNIX_EPOCH + time::Duration::seconds(1));
+        let first = Feed::new(Time::UNIX_EPOCH + time::Duration::seconds(1), None);
         let (org, cluster) = (OrgId::generate(), ClusterId::generate());
         for _ in 0..1000 {
             first.publish(org, cluster, attempt(cluster));
         }
-        let second = Feed::new(Time::UNIX_EPOCH + time::Duration::seconds(2));
+        let second = Feed::new(Time::UNIX_EPOCH + time::Duration::seconds(2), None);
         assert!(second.newest() > first.newest());
         // What the first process told last is a gap for the second, not a silence.
         assert!(matches!(second.since(org, first.newest()), Since::Gap(_)));

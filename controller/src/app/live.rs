@@ -1,11 +1,13 @@
 //! Which agents are here now, as the tunnel's hub knows it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use culvert_proto::tunnel::v1 as proto;
 use culvert_tunnel::{AgentKey, Hub, Refusal, RefusalCode, SessionInfo};
 
+use super::replicas::Replicas;
 use crate::domain::{AgentId, Cause, Facts, OrgId, Time, to_millisecond};
 
 /// One agent's session.
@@ -27,13 +29,19 @@ pub struct LiveSession {
     pub facts: Option<Facts>,
 }
 
-/// The sessions of this process; none in a process that serves no agents.
+/// The sessions of this process, none in a process that serves no agents; and what is
+/// known of those at other replicas.
 #[derive(Clone)]
-pub(super) struct Live(Option<Hub>);
+pub(super) struct Live(Option<Hub>, Option<Arc<Replicas>>);
 
 impl Live {
-    pub(super) fn new(hub: Option<Hub>) -> Self {
-        Self(hub)
+    pub(super) fn new(hub: Option<Hub>, replicas: Option<Arc<Replicas>>) -> Self {
+        Self(hub, replicas)
+    }
+
+    /// The sessions of this process.
+    pub(super) fn hub(&self) -> Option<&Hub> {
+        self.0.as_ref()
     }
 
     /// A way into the cluster of an agent; none in a process that serves no agents.
@@ -43,8 +51,12 @@ impl Live {
 
     /// The session of an agent, while its heartbeats are young.
     pub(super) fn session(&self, org: OrgId, agent: AgentId) -> Option<LiveSession> {
-        let info = self.0.as_ref()?.session(key(org, agent))?;
-        info.fresh.then(|| (&info).into())
+        let agent = key(org, agent);
+        let here = self.0.as_ref().and_then(|hub| hub.session(agent));
+        match here.filter(|info| info.fresh) {
+            Some(info) => Some((&info).into()),
+            None => self.1.as_ref()?.elsewhere(agent),
+        }
     }
 
     /// All agents that have one, with the time of their last heartbeat.

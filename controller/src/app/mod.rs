@@ -13,8 +13,8 @@
 //!
 //! Two caches keep a `kubectl` request from costing a query: who holds a credential
 //! ([`callers`]) and which agent speaks for a cluster ([`gateway`]). Both forget
-//! everything when `revocations` moves, and each entry after seconds, which bounds
-//! what a second process on the same database can delay.
+//! everything when `revocations` moves, and each entry after seconds. A right that is
+//! taken away at another replica moves `revocations` here within seconds ([`replicas`]).
 //!
 //! Mistakes a newcomer could make:
 //! - publishing to the feed before the commit: a watcher would fetch the old state.
@@ -57,6 +57,7 @@ mod placements;
 mod presence;
 mod projects;
 mod renewal;
+mod replicas;
 mod secret;
 mod sessions;
 mod spec;
@@ -72,7 +73,7 @@ use culvert_tunnel::Hub;
 use tokio::sync::watch;
 
 use crate::config::{Config, HostPort};
-use crate::domain::{Caller, Role, Time, Version};
+use crate::domain::{Caller, ReplicaNews, Role, Time, Version};
 use crate::store::{Store, StoreError};
 
 pub use admission::{Arrival, Welcome};
@@ -133,6 +134,7 @@ struct Inner {
     tellers: mirror::Tellers,
     figures: figures::AllFigures,
     placing: watch::Sender<u64>,
+    replicas: Option<Arc<replicas::Replicas>>,
     sign_ins: throttle::Throttle,
     enrolments: throttle::Throttle,
     reaches: throttle::Throttle,
@@ -146,6 +148,10 @@ impl std::fmt::Debug for App {
 
 impl App {
     fn assemble(config: &Config, store: Store, keys: keys::Keys, hub: Option<Hub>, clock: Clock) -> Self {
+        let replicas = config.peer_address.as_ref().map(|address| {
+            let me = hub.as_ref().and_then(|hub| uuid::Uuid::parse_str(hub.replica()).ok());
+            Arc::new(replicas::Replicas::new(me.unwrap_or_else(uuid::Uuid::now_v7), address))
+        });
         let inner = Inner {
             store,
             keys,
@@ -153,9 +159,9 @@ impl App {
             minimum_version: config.agents.minimum_version.clone(),
             certificate_life: config.agents.certificate_life,
             chart: config.agents.chart.clone(),
-            feed: Feed::new(clock.now()),
+            feed: Feed::new(clock.now(), replicas.clone()),
             clock,
-            live: live::Live::new(hub),
+            live: live::Live::new(hub, replicas.clone()),
             revocations: watch::Sender::new(0),
             due: watch::Sender::new(0),
             callers: callers::CallerCache::default(),
@@ -163,6 +169,7 @@ impl App {
             tellers: mirror::Tellers::default(),
             figures: figures::AllFigures::default(),
             placing: watch::Sender::new(0),
+            replicas,
             // A person mistypes a code a few times; a machine that guesses at 60
             // bits gets nowhere at this rate.
             sign_ins: throttle::Throttle::new(10, 10),
@@ -213,6 +220,12 @@ impl App {
 
     /// Somebody lost a right.
     fn revoked(&self) {
+        self.ring_revocations();
+        self.tell_replicas(ReplicaNews::Rights);
+    }
+
+    /// Somebody lost a right, here or elsewhere.
+    fn ring_revocations(&self) {
         // The caches first: whoever hears the bell asks again at once.
         self.inner.callers.forget();
         self.inner.targets.forget();

@@ -5,7 +5,7 @@ use culvert_tunnel::{AgentKey, Ended, SessionEvent};
 use super::enrolment::TurnedAway;
 use super::feed::News;
 use super::{App, Error, live};
-use crate::domain::{AgentId, Caller, Cause, ClusterId, ClusterRef, OrgId, Stage};
+use crate::domain::{AgentId, Caller, Cause, ClusterId, ClusterRef, OrgId, ReplicaNews, Stage};
 
 impl App {
     /// Takes note of what the hub tells. The loop that reads the hub's events calls
@@ -17,7 +17,7 @@ impl App {
                 Some(told) => self.facts_told(info.agent, live::facts(told)).await,
                 None => Ok(()),
             },
-            SessionEvent::Disconnected { agent, why, .. } => self.session_ended(agent, &why).await,
+            SessionEvent::Disconnected { agent, epoch, why } => self.session_ended(agent, epoch, &why).await,
             SessionEvent::Duplicate { agent, old, new } => {
                 tracing::warn!(%agent, %old, %new, "two processes have the same identity");
                 let detail = format!("the connection from {old} was replaced by one from {new}");
@@ -39,6 +39,7 @@ impl App {
         tx.agent_epoch(id, epoch).await?;
         tx.agent_seen(id, self.now()).await?;
         tx.commit().await?;
+        self.tell_replicas(ReplicaNews::Session(caller.org(), id));
         if let Some(attempt) = self.running_attempt(&caller, record.cluster).await? {
             self.advance_attempt(attempt, Stage::Tunnel, None).await;
         }
@@ -74,8 +75,12 @@ impl App {
         self.publish(caller.org(), record.cluster).await
     }
 
-    async fn session_ended(&self, agent: AgentKey, why: &Ended) -> Result<(), Error> {
+    async fn session_ended(&self, agent: AgentKey, epoch: u64, why: &Ended) -> Result<(), Error> {
         let (caller, id) = named(agent);
+        if let Some(me) = self.replica() {
+            self.store().session_ended(me, id, epoch).await?;
+            self.tell_replicas(ReplicaNews::Session(caller.org(), id));
+        }
         tracing::info!(%agent, why = %why, "agent disconnected");
         let tx = self.store().write(&caller).await?;
         let Some(record) = tx.agent(id).await? else { return Ok(()) };

@@ -25,6 +25,7 @@ pub(crate) struct DoorTls {
     pub(crate) api: Arc<ServerConfig>,
     pub(crate) agents: Arc<ServerConfig>,
     pub(crate) gateway: Arc<ServerConfig>,
+    pub(crate) replicas: Arc<ServerConfig>,
 }
 
 impl DoorTls {
@@ -33,6 +34,7 @@ impl DoorTls {
             Door::Api => self.api.clone(),
             Door::Agents => self.agents.clone(),
             Door::Gateway => self.gateway.clone(),
+            Door::Replicas => self.replicas.clone(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use culvert_pki::name::TrustDomain;
 use culvert_pki::token::TokenId;
 
-/// The three doors of the port.
+/// The doors of the port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, prometheus_client::encoding::EncodeLabelValue)]
 pub(crate) enum Door {
     /// REST, for people and their tools.
@@ -14,6 +14,8 @@ pub(crate) enum Door {
     Agents,
     /// `kubectl`.
     Gateway,
+    /// Other replicas.
+    Replicas,
 }
 
 /// The names that belong to the deployment.
@@ -23,6 +25,7 @@ pub(crate) struct Names {
     agents: String,
     agents_suffix: String,
     gateway: String,
+    replicas_suffix: String,
 }
 
 /// A client that said where it wants to go.
@@ -39,7 +42,13 @@ impl Names {
     pub(crate) fn new(domain: &TrustDomain) -> Names {
         let agents = domain.agents_server_name();
         let agents_suffix = format!(".{agents}");
-        Names { domain: domain.clone(), agents, agents_suffix, gateway: domain.gateway_server_name() }
+        Names {
+            domain: domain.clone(),
+            agents,
+            agents_suffix,
+            gateway: domain.gateway_server_name(),
+            replicas_suffix: format!(".{}", domain.replicas_server_name()),
+        }
     }
 
     /// The door that `name` leads to; no name and unknown names lead to the API.
@@ -54,6 +63,9 @@ impl Names {
         }
         if name.ends_with(&self.agents_suffix) {
             return Arrival { source, door: Door::Agents, token_id: self.domain.token_id_of(name) };
+        }
+        if name.ends_with(&self.replicas_suffix) {
+            return Arrival { source, door: Door::Replicas, token_id: None };
         }
         Arrival { source, door: Door::Api, token_id: None }
     }
@@ -72,6 +84,8 @@ mod tests {
     #[case(Some("agents.culvert.internal.example.org"), Door::Api, None)]
     #[case(Some("kube.culvert.internal"), Door::Gateway, None)]
     #[case(Some("KUBE.culvert.internal."), Door::Gateway, None)]
+    #[case(Some("replicas.culvert.internal"), Door::Api, None)]
+    #[case(Some("0b0e.replicas.culvert.internal"), Door::Replicas, None)]
     #[case(Some("agents.culvert.internal"), Door::Agents, None)]
     #[case(Some("abcdefghij234.agents.culvert.internal"), Door::Agents, Some("abcdefghij234"))]
     #[case(Some("ABCDEFGHIJ234.agents.culvert.internal"), Door::Agents, Some("abcdefghij234"))]

@@ -98,6 +98,7 @@ fn door_tls(root: &Authority) -> DoorTls {
         api: door(&["culvert.internal"], ClientAuth::None),
         agents: door(&["agents.culvert.internal", "*.agents.culvert.internal"], ClientAuth::Optional(&roots)),
         gateway: door(&["kube.culvert.internal"], ClientAuth::Optional(&roots)),
+        replicas: door(&["a.replicas.culvert.internal"], ClientAuth::Optional(&roots)),
     }
 }
 

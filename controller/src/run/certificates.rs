@@ -36,6 +36,7 @@ pub(super) struct DoorCertificates {
     api: Vec<String>,
     agents: Vec<String>,
     gateway: Vec<String>,
+    replicas: Vec<String>,
 }
 
 impl DoorCertificates {
@@ -52,6 +53,8 @@ impl DoorCertificates {
             api,
             agents: vec![format!("*.{agents}"), agents],
             gateway: vec![config.domain.gateway_server_name()],
+            // Of one that is alone nobody asks by this name.
+            replicas: vec![config.domain.replica_server_name(app.replica().unwrap_or_default())],
         }
     }
 
@@ -95,9 +98,10 @@ impl DoorCertificates {
         let (api, one) = self.door(&self.api, ClientAuth::None, both)?;
         let (agents, two) = self.door(&self.agents, optional, &[b"h2"])?;
         let (gateway, three) = self.door(&self.gateway, optional, both)?;
+        let (replicas, four) = self.door(&self.replicas, optional, &[b"h2"])?;
         let now = self.app.now();
-        let first_end = one.min(two).min(three);
-        Ok((DoorTls { api, agents, gateway }, now + (first_end - now) / 2))
+        let first_end = one.min(two).min(three).min(four);
+        Ok((DoorTls { api, agents, gateway, replicas }, now + (first_end - now) / 2))
     }
 
     fn door(

@@ -9,7 +9,9 @@ use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tower::ServiceExt as _;
 
+use super::peers;
 use crate::agents::{Agents, Caller};
+use crate::app::App;
 use crate::edge::{self, Arrival, Carried, Connection, Door, HttpLimits, Inner, Rooms, TurnedAway};
 use crate::gateway::{Answer, Gateway, Visit};
 use crate::supervise::Supervisor;
@@ -17,6 +19,7 @@ use crate::supervise::Supervisor;
 /// The rooms.
 #[derive(Clone)]
 pub(super) struct Doors {
+    pub(super) app: App,
     pub(super) api: axum::Router,
     pub(super) agents: Agents,
     pub(super) gateway: Gateway,
@@ -36,6 +39,13 @@ impl Rooms for Doors {
             Door::Gateway => {
                 let room = GatewayDoor(self.gateway.visit(arrival.source, &chain));
                 edge::serve(stream, http2, room, &self.limits, &self.supervisor).await;
+            }
+            Door::Replicas => {
+                if peers::is_replica(&self.app, &chain) {
+                    self.gateway.hub.serve_replica(stream, self.supervisor.stopping().clone()).await;
+                } else {
+                    tracing::info!(source = %arrival.source, "somebody who is no replica knocked at the replicas' door");
+                }
             }
             Door::Agents => {
                 let caller = Caller { source: arrival.source, token_id: arrival.token_id, chain, exporter };

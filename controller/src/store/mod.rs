@@ -43,6 +43,7 @@ mod open;
 mod operations;
 mod organisations;
 mod projects;
+mod replicas;
 mod sign_in;
 mod sweep;
 mod templates;
@@ -61,6 +62,7 @@ pub use observed::{ObservedFilter, Seen, Written};
 pub use open::OpenError;
 pub use operations::{DueOperation, OperationRows};
 pub use organisations::Founding;
+pub use replicas::Claim;
 pub use sign_in::CodeOwner;
 pub use sweep::Swept;
 

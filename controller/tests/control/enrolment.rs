@@ -273,10 +273,13 @@ async fn a_key_in_two_places_locks_both_out() {
         agent: key,
         serial: peer.serial.as_str(),
         version: "0.1.0",
+        instance: [1; 16],
+        last_epoch: 0,
+        standby: false,
         clock_ms: house.hands.ms(),
-        source: SITE,
+        source: (SITE, 7).into(),
     };
-    assert_eq!(house.app.admit(arrival).await.unwrap().epoch_floor, 0);
+    assert_eq!(house.app.admit(arrival).await.unwrap().epoch, 1);
     let mut revocations = house.app.revocations();
     revocations.mark_unchanged();
     // Somebody with a copy of the first comes back with it.
@@ -301,8 +304,11 @@ async fn admission_refuses_with_the_cause_and_remembers_it() {
         agent: culvert_controller::app::App::agent_key(caller.org(), enrolled.agent),
         serial: peer.serial.as_str(),
         version: "0.1.0",
+        instance: [1; 16],
+        last_epoch: 0,
+        standby: false,
         clock_ms: house.hands.ms(),
-        source: SITE,
+        source: (SITE, 7).into(),
     };
     house.app.admit(good).await.unwrap();
     let foreign = culvert_controller::app::Arrival { serial: "00", ..good };

@@ -41,9 +41,12 @@ impl Admission for Gate {
             serial: &self.serial,
             version: &hello.version,
             clock_ms: hello.clock_ms,
-            source: source.ip(),
+            instance: hello.instance.as_ref().try_into().unwrap(),
+            last_epoch: hello.last_epoch,
+            standby: hello.standby,
+            source,
         };
-        let admitted = self.app.admit(arrival).await.map(|w| Admitted { epoch_floor: w.epoch_floor });
+        let admitted = self.app.admit(arrival).await.map(|w| Admitted { epoch_floor: w.epoch - 1 });
         admitted.map_err(|turned| Refusal::new(RefusalCode::parse(turned.cause.code()), turned.to_string()))
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use culvert_controller::domain::join_token::Use;
 use culvert_controller::domain::{
-    Act, AgentId, Attempt, AttemptId, Caller, Cluster, ClusterId, ClusterRef, Facts, JoinToken, JoinTokenId,
-    Labels, Lock, OrgId, Organisation, Outcome, PageSize, Role, Session, SessionId, SignInCode, Stage, Time,
-    User, UserId,
+    Act, AgentId, AgentSession, Attempt, AttemptId, Caller, Cluster, ClusterId, ClusterRef, Facts, JoinToken,
+    JoinTokenId, Labels, Lock, OrgId, Organisation, Outcome, PageSize, Replica, ReplicaNews, Role, Session,
+    SessionId, SignInCode, Stage, Time, User, UserId,
 };
 use culvert_controller::store::{
-    Admitted, Founding, NewCertificate, NewEnrolment, OrgTx, Recalled, Store, StoreError,
+    Admitted, Claim, Founding, NewCertificate, NewEnrolment, OrgTx, Recalled, Store, StoreError,
 };
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use crate::fixture::{On, somebody};
 use crate::postgres;
@@ -151,6 +152,9 @@ on_both! {
     of_two_that_race_one_waits
     pages_follow_each_other
     the_sweep_forgets_what_is_over
+    however_many_claim_an_agent_each_epoch_is_given_once
+    the_newest_holder_of_a_session_stays_when_an_older_ends
+    a_replica_tells_the_others_in_order_and_leaves_nothing_behind
 }
 
 async fn a_second_start_finds_the_schema(shelf: Shelf) {
@@ -477,4 +481,84 @@ async fn the_sweep_forgets_what_is_over(shelf: Shelf) {
         store.certificate_of(agent, 2).await.unwrap().is_some(),
         "the newest is what a return is proved with"
     );
+}
+
+fn session(caller: &Caller, agent: AgentId, replica: u128, told: u64) -> AgentSession {
+    AgentSession {
+        org: caller.org(),
+        agent,
+        replica: Uuid::from_u128(replica),
+        epoch: told,
+        instance: [3; 16],
+        source: (HERE, 7).into(),
+        connected_at: at(9),
+    }
+}
+
+async fn claim(shelf: &Shelf, caller: &Caller, session: &AgentSession) -> u64 {
+    let tx = shelf.write(caller).await;
+    let epoch = tx.claim_session(Claim { session, listed: true }).await.unwrap();
+    tx.commit().await.unwrap();
+    epoch
+}
+
+async fn replica(shelf: &Shelf, id: u128) -> Uuid {
+    let id = Uuid::from_u128(id);
+    shelf.store.replica_beats(&Replica { id, address: format!("{id}:1"), beat: 1 }).await.unwrap();
+    id
+}
+
+async fn however_many_claim_an_agent_each_epoch_is_given_once(shelf: Shelf) {
+    let caller = shelf.tenant("acme").await;
+    let cluster = shelf.cluster(&caller, "a").await;
+    let agent = shelf.agent(&caller, &cluster).await;
+    for id in 1..=8 {
+        replica(&shelf, id).await;
+    }
+    let sessions: Vec<_> = (1..=8).map(|id| session(&caller, agent, id, 0)).collect();
+    let mut epochs =
+        futures::future::join_all(sessions.iter().map(|session| claim(&shelf, &caller, session))).await;
+    epochs.sort_unstable();
+    assert_eq!(epochs, [1, 2, 3, 4, 5, 6, 7, 8]);
+    let listed = shelf.store.sessions_of_agents(&[agent]).await.unwrap();
+    assert_eq!((listed.len(), listed[0].epoch), (1, 8), "the newest is not the one that is listed");
+    // An agent that knows of a higher one gets one above that; one that lies gets no rest.
+    assert_eq!(claim(&shelf, &caller, &session(&caller, agent, 1, 100)).await, 101);
+    let lied = claim(&shelf, &caller, &session(&caller, agent, 1, u64::MAX)).await;
+    assert_eq!(claim(&shelf, &caller, &session(&caller, agent, 1, u64::MAX)).await, lied + 1);
+}
+
+async fn the_newest_holder_of_a_session_stays_when_an_older_ends(shelf: Shelf) {
+    let caller = shelf.tenant("acme").await;
+    let cluster = shelf.cluster(&caller, "a").await;
+    let agent = shelf.agent(&caller, &cluster).await;
+    let (one, two) = (replica(&shelf, 1).await, replica(&shelf, 2).await);
+    let first = claim(&shelf, &caller, &session(&caller, agent, 1, 0)).await;
+    let second = claim(&shelf, &caller, &session(&caller, agent, 2, 0)).await;
+    shelf.store.session_ended(one, agent, first).await.unwrap();
+    shelf.store.session_ended(two, agent, first).await.unwrap();
+    let stays = AgentSession { epoch: second, ..session(&caller, agent, 2, 0) };
+    assert_eq!(shelf.store.sessions_elsewhere(one).await.unwrap(), [stays]);
+    assert_eq!(shelf.store.sessions_elsewhere(two).await.unwrap(), []);
+    shelf.store.session_ended(two, agent, second).await.unwrap();
+    assert_eq!(shelf.store.sessions_of_agents(&[agent]).await.unwrap(), []);
+}
+
+async fn a_replica_tells_the_others_in_order_and_leaves_nothing_behind(shelf: Shelf) {
+    let caller = shelf.tenant("acme").await;
+    let cluster = shelf.cluster(&caller, "a").await;
+    let agent = shelf.agent(&caller, &cluster).await;
+    let (one, two) = (replica(&shelf, 1).await, replica(&shelf, 2).await);
+    let news =
+        [ReplicaNews::Rights, ReplicaNews::Changes(caller.org()), ReplicaNews::Session(caller.org(), agent)];
+    assert_eq!(shelf.store.last_told_by(one).await.unwrap(), 0);
+    shelf.store.tell_replicas(one, 1, &news).await.unwrap();
+    assert_eq!(shelf.store.told_by(one, 0).await.unwrap(), (news.to_vec(), 3));
+    assert_eq!(shelf.store.told_by(one, 2).await.unwrap(), (news[2..].to_vec(), 3));
+    assert_eq!(shelf.store.told_by(two, 0).await.unwrap(), (vec![], 0));
+    claim(&shelf, &caller, &session(&caller, agent, 1, 0)).await;
+    shelf.store.forget_replica(one).await.unwrap();
+    assert_eq!(shelf.store.told_by(one, 0).await.unwrap(), (vec![], 0));
+    assert_eq!(shelf.store.sessions_elsewhere(two).await.unwrap(), []);
+    assert_eq!(shelf.store.other_replicas(two).await.unwrap(), []);
 }

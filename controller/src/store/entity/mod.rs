@@ -4,6 +4,7 @@
 //! compare them exactly alike; ids are UUIDs; structured values are JSON text.
 
 pub(in crate::store) mod agent;
+pub(in crate::store) mod agent_session;
 pub(in crate::store) mod api_token;
 pub(in crate::store) mod attempt;
 pub(in crate::store) mod audit_event;
@@ -21,6 +22,8 @@ pub(in crate::store) mod observed_object;
 pub(in crate::store) mod operation;
 pub(in crate::store) mod organisation;
 pub(in crate::store) mod project;
+pub(in crate::store) mod replica;
+pub(in crate::store) mod replica_news;
 pub(in crate::store) mod session;
 pub(in crate::store) mod setting;
 pub(in crate::store) mod sign_in_code;

@@ -8,6 +8,7 @@ mod m20261123_190000_first_tables;
 mod m20261125_030000_data_services;
 mod m20261125_031000_observed_objects;
 mod m20261125_034500_backup_targets;
+mod m20261125_190000_replicas;
 mod shape;
 
 use sea_orm_migration::{MigrationTrait, MigratorTrait};
@@ -22,6 +23,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261125_030000_data_services::Migration),
             Box::new(m20261125_031000_observed_objects::Migration),
             Box::new(m20261125_034500_backup_targets::Migration),
+            Box::new(m20261125_190000_replicas::Migration),
         ]
     }
 }
