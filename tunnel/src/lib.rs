@@ -43,9 +43,12 @@
 //!   business. With h2's defaults some twenty aborts in one read, or a thousand in
 //!   a connection's life, end the connection with every other call on it.
 //! - **Dropping a stream right after its last byte.** h2 then sends a reset behind
-//!   it, which can overtake the accept at the other end. The agent waits for the
-//!   controller's own end first, and the controller can read an answer whose
-//!   stream was reset after it was whole.
+//!   it, which can overtake the accept at the other end, and throws away what of the
+//!   stream still waits to be sent. The agent waits for the end of the controller's
+//!   side first, HTTP/2's own and not only the `end` message, and the controller can
+//!   read an answer whose stream was reset after it was whole.
+//! - **Taking the end of `Control` for the end of the connection.** Streams overtake
+//!   each other: what was answered before may come after.
 //! - **Taking the end of a stream for the end of a body.** Only an `end` message
 //!   ends a direction; a stream that just stops was cut.
 //! - **Writing an error into a stream that has begun.** Abort it.
