@@ -52,16 +52,20 @@ async fn begin_stream(site: &Site) -> http::Response<culvert_tunnel::Body> {
 }
 
 fn streams() -> (mpsc::Sender<()>, Does<impl Fn(culvert_tunnel::Call) -> Doing + Clone>) {
+    streaming(Bytes::from_static(b"last"))
+}
+
+fn streaming(last: Bytes) -> (mpsc::Sender<()>, Does<impl Fn(culvert_tunnel::Call) -> Doing + Clone>) {
     let (go, gone) = mpsc::channel::<()>(1);
     let gone = std::sync::Arc::new(tokio::sync::Mutex::new(gone));
     let handler = Does(move |_| {
-        let gone = gone.clone();
+        let (gone, last) = (gone.clone(), last.clone());
         futures::FutureExt::boxed(async move {
             let (feed, response) = fed();
             tokio::spawn(async move {
                 feed.send(Bytes::from_static(b"first")).await.unwrap();
                 gone.lock().await.recv().await;
-                feed.send(Bytes::from_static(b"last")).await.unwrap();
+                feed.send(last).await.unwrap();
             });
             Ok(Reply::Http(response))
         })
@@ -133,6 +137,58 @@ async fn rule_9_another_process_takes_over_and_the_old_calls_are_cut() {
     let told = std::iter::from_fn(|| events.try_recv().ok())
         .any(|event| matches!(event, SessionEvent::Duplicate { .. }));
     assert!(told, "it is told");
+}
+
+#[tokio::test]
+async fn rule_9_the_next_process_of_one_place_takes_over_without_losing_a_call() {
+    let hub = hub();
+    let mut events = hub.events();
+    let place = |instance| proto::Hello { place: Bytes::from_static(b"a Secret"), ..of(instance) };
+    let (go, handler) = streams();
+    let mut old = Site::with(&hub, limits(), place(1), handler).await;
+    let running = begin_stream(&old).await;
+    let new = Site::with(&hub, limits(), place(2), ok()).await;
+    assert_eq!(new.get("/").await.unwrap(), "ok", "new calls go to the new one");
+    let told = async { while old.signals.recv().await != Some(Signal::HandedOver) {} };
+    timeout(PATIENCE, told).await.expect("the old one is told");
+    assert!(!old.agent.is_finished(), "the old one still has a call");
+    go.send(()).await.unwrap();
+    assert_eq!(timeout(PATIENCE, running.into_body().collect()).await.unwrap().unwrap().to_bytes(), "last");
+    let end = timeout(PATIENCE, old.agent).await.expect("an empty old session ends").unwrap();
+    assert_eq!(end, LinkEnd::HandedOver { from: "192.0.2.1:1000".into() });
+    let noted = std::iter::from_fn(|| events.try_recv().ok())
+        .any(|event| matches!(event, SessionEvent::Duplicate { .. }));
+    assert!(!noted, "a rolling update is no copied identity");
+    // In reserve it waits, and a copy that lies elsewhere is told from it.
+    let reserve = Site::start(&hub, limits(), proto::Hello { standby: true, ..place(1) }, ok()).await;
+    let refused = timeout(PATIENCE, reserve.agent).await.unwrap().unwrap();
+    assert!(matches!(&refused, LinkEnd::Refused(why) if why.code == RefusalCode::Standby), "{refused:?}");
+    let copy = proto::Hello { place: Bytes::from_static(b"another Secret"), ..of(3) };
+    let _copy = Site::with(&hub, limits(), copy, ok()).await;
+    let end = timeout(PATIENCE, new.agent).await.unwrap().unwrap();
+    assert!(matches!(end, LinkEnd::Superseded { same_instance: false, .. }), "{end:?}");
+}
+
+/// A session that was taken over ends with its last call, and the end of a session must
+/// not overtake what that call still has in HTTP/2's own queue.
+#[tokio::test]
+async fn rule_6_what_an_agent_answered_last_arrives_although_its_session_has_ended() {
+    let hub = hub();
+    let length = limits().stream_window as usize / 2;
+    let (go, handler) = streaming(Bytes::from(vec![7; length]));
+    let (near, far) = tokio::io::duplex(4 << 10);
+    let mut old = Site::over(&hub, near, far, limits(), hello(), handler).await;
+    assert!(matches!(timeout(PATIENCE, old.signals.recv()).await, Ok(Some(Signal::Welcome(_)))));
+    let running = begin_stream(&old).await;
+    let new = Site::with(&hub, limits(), hello(), ok()).await;
+    assert_eq!(new.get("/").await.unwrap(), "ok");
+    go.send(()).await.unwrap();
+    let body = timeout(PATIENCE, running.into_body().collect()).await.expect("it ends");
+    assert_eq!(body.expect("nothing is missing").to_bytes().len(), length);
+    let end = timeout(PATIENCE, old.agent).await.expect("an empty old session ends").unwrap();
+    assert!(matches!(end, LinkEnd::Superseded { same_instance: true, .. }), "{end:?}");
+    let ended = timeout(PATIENCE, old.served).await.expect("so does its connection").unwrap();
+    assert_eq!(ended, Ended::Closed);
 }
 
 #[tokio::test]

@@ -67,6 +67,11 @@ impl Keeper {
         Ok(inner.state.clone())
     }
 
+    /// Names the place where the state is, for those who share it; empty when nobody can.
+    pub async fn place(&self) -> Vec<u8> {
+        self.inner.lock().await.store.place().unwrap_or_default().as_bytes().to_vec()
+    }
+
     /// Makes a change and stores it. When another process saved in between, the
     /// change is made again on top of what that one saved; so `change` must
     /// look at the state it is given.

@@ -60,6 +60,14 @@ impl Store {
         }
     }
 
+    /// What the place has and a copy of it has not; `None` when one process alone can use it.
+    pub(crate) fn place(&self) -> Option<&str> {
+        match self {
+            Store::Folder(_) => None,
+            Store::Secret(secret) => secret.uid(),
+        }
+    }
+
     /// Whether another process may have saved since the last load.
     pub(crate) fn is_shared(&self) -> bool {
         matches!(self, Store::Secret(_))

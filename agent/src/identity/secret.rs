@@ -51,6 +51,11 @@ impl SecretStore {
         Ok(())
     }
 
+    /// The Secret's own id in its cluster; the API server gives it, and to no other Secret.
+    pub(super) fn uid(&self) -> Option<&str> {
+        self.seen.as_ref()?.metadata.uid.as_deref()
+    }
+
     fn fresh(&self, text: ByteString) -> Secret {
         let labels =
             BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "culvert-agent".to_owned())]);

@@ -49,6 +49,7 @@ impl<H: Handler> Attempt<H> {
         let link = Arc::new(link);
         let hello = Hello {
             last_epoch: identity.last_epoch,
+            place: self.keeper.place().await.into(),
             clock_ms: identity::clock_ms(SystemTime::now()),
             ..self.hello
         };
@@ -68,6 +69,11 @@ impl<H: Handler> Attempt<H> {
             }
         };
         let (end, ()) = tokio::join!(run, forward);
+        // When the whole agent stops nobody else holds the link, and its last bytes must
+        // have left before the process ends.
+        if let Ok(link) = Arc::try_unwrap(link) {
+            link.close().await;
+        }
         Ok(end)
     }
 

@@ -227,9 +227,21 @@ impl<H: Handler> Loop<'_, H> {
                     self.dial_at = Some(Instant::now() + spread.mul_f64(random_unit()));
                 }
             }
+            Event::Signal { id, signal: Signal::HandedOver } => self.hand_over(id),
             Event::Signal { id, signal: Signal::Beat { rtt } } => {
                 tracing::trace!(connection = id, rtt_us = rtt.as_micros(), "heartbeat");
             }
+        }
+    }
+
+    /// The next pod has taken over: what runs here may end, and nothing new begins that
+    /// would take the tunnel, or the identity, back from it.
+    fn hand_over(&mut self, id: ConnectionId) {
+        tracing::info!(connection = id, "the next process of this agent took over");
+        if self.current == Some(id) {
+            self.standby = true;
+            self.renew_at = None;
+            self.dial_at = None;
         }
     }
 
@@ -378,6 +390,10 @@ impl<H: Handler> Loop<'_, H> {
                 );
                 self.reserve()
             }
+            Ok(LinkEnd::HandedOver { from }) => {
+                tracing::info!(from, "all calls have ended after the takeover, going into reserve");
+                self.reserve()
+            }
             Ok(LinkEnd::Stopped | LinkEnd::Drained | LinkEnd::Superseded { .. }) => {
                 self.retry_in(Duration::ZERO)
             }
@@ -447,8 +463,10 @@ impl<H: Handler> Loop<'_, H> {
 
     async fn stop(&mut self) -> LifeEnd {
         self.life.reporter.enter(Phase::Draining);
-        for connection in self.connections.values() {
+        self.life.channel.send_replace(None);
+        for connection in self.connections.values_mut() {
             connection.stop.cancel();
+            connection.link = None;
         }
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(self.life.grace, ended).await.is_err() {

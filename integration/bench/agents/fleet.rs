@@ -151,7 +151,7 @@ impl Agent {
                 Signal::Beat { .. } => {
                     self.counter.0.beats.fetch_add(1, Ordering::Relaxed);
                 }
-                Signal::Renew | Signal::Drain { .. } => {}
+                Signal::Renew | Signal::Drain { .. } | Signal::HandedOver => {}
             }
         }
     }

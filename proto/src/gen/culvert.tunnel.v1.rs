@@ -69,6 +69,11 @@ pub struct Hello {
     /// The agent's clock, milliseconds since the Unix epoch, for telling the skew.
     #[prost(int64, tag = "6")]
     pub clock_ms: i64,
+    /// Names the place where the agent keeps its state: the same for the pods that
+    /// follow each other, another one for a copy. Empty when no other process can
+    /// use the place. At most 64 bytes.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub place: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Welcome {
@@ -300,6 +305,10 @@ pub struct Superseded {
     /// Source address of the other, for the agent's log.
     #[prost(string, tag = "3")]
     pub source: ::prost::alloc::string::String,
+    /// The other is a process that keeps its state in the same place: the next pod.
+    /// Running calls may end; then wait in reserve.
+    #[prost(bool, tag = "4")]
+    pub handed_over: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AnswerUp {

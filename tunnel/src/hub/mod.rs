@@ -16,6 +16,7 @@ mod upgrade;
 mod way;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -25,6 +26,7 @@ use culvert_proto::tunnel::v1 as proto;
 use culvert_proto::tunnel::v1::control_down::Kind;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, broadcast};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::peer::{self, Lines, Moved, Owner, Peering};
@@ -33,7 +35,7 @@ use crate::{BoxError, Limits, Refusal, RefusalCode};
 
 pub use cluster::Cluster;
 pub(crate) use control::grpc_response;
-use registry::{Claim, Registry};
+use registry::{Claim, Registry, Taken};
 pub(crate) use serve::builder;
 pub(crate) use session::unix_ms;
 use session::{Begin, Session};
@@ -230,21 +232,24 @@ impl Hub {
 
     /// Begins a session, and tells the one before it.
     fn begin(&self, begin: Begin, standby: bool, floor: u64) -> Result<Arc<Session>, Refusal> {
-        let claim = Claim { instance: begin.instance, last_epoch: begin.hello.last_epoch, standby, floor };
+        let (instance, last_epoch, now) = (begin.instance, begin.hello.last_epoch, Instant::now());
+        let claim = Claim { instance, last_epoch, standby, floor, now };
         let (agent, source) = (begin.agent, begin.source);
         let limits = &self.0.limits;
-        let begun = self
-            .registry()
-            .begin(
-                agent,
-                &claim,
-                |old| old.is_fresh(),
-                |epoch| Arc::new(Session::new(begin, epoch, &self.0.replica, limits)),
-            )
-            .map_err(|_| Refusal::new(RefusalCode::Standby, "another session of this agent lives"))?;
+        let begun = self.registry().begin(
+            agent,
+            &claim,
+            |old| old.is_fresh(),
+            |epoch| Arc::new(Session::new(begin, epoch, &self.0.replica, limits)),
+        );
+        let begun = begun.map_err(|taken| self.taken(agent, source, &taken))?;
         if let Some((old, same_instance)) = begun.displaced {
             let new = &begun.session;
-            self.supersede(&old, new.epoch, &new.source.to_string(), same_instance);
+            if !same_instance && share_a_place(&old.hello, &new.hello) {
+                self.hand_over(&old, new);
+            } else {
+                self.supersede(&old, new.epoch, &new.source.to_string(), same_instance);
+            }
         }
         let session = begun.session;
         tracing::info!(%agent, epoch = session.epoch, %source, version = session.hello.version, "agent connected");
@@ -253,17 +258,41 @@ impl Hub {
         Ok(session)
     }
 
+    /// The reserve is refused. One that should have ended long ago is a second holder.
+    fn taken(&self, agent: AgentKey, source: SocketAddr, taken: &Taken) -> Refusal {
+        if taken.outstayed
+            && let Some(current) = self.current(agent)
+        {
+            self.duplicate(agent, source, &current.source.to_string());
+        }
+        Refusal::new(RefusalCode::Standby, "another session of this agent lives")
+    }
+
+    /// Tells a session that the next process of its place took over: its calls run on.
+    fn hand_over(&self, old: &Session, new: &Session) {
+        let (by_epoch, source) = (new.epoch, new.source.to_string());
+        tracing::info!(agent = %old.agent, old = %old.source, new = source, "handed over to the next process");
+        self.registry().hand_over(old.agent, old.instance, Instant::now());
+        let message = proto::Superseded { by_epoch, same_instance: false, source, handed_over: true };
+        old.queue.close_with(Some(session::down(Kind::Superseded(message))));
+    }
+
     /// Tells a session that a newer one took over. One of the same process, or of
     /// a process that said it is stopping, hands over: its calls run on.
     fn supersede(&self, old: &Session, by_epoch: u64, source: &str, same_instance: bool) {
-        let hand_over = same_instance || !old.queue.is_open();
-        let message = proto::Superseded { by_epoch, same_instance: hand_over, source: source.to_owned() };
+        let same_instance = same_instance || !old.queue.is_open();
+        let message =
+            proto::Superseded { by_epoch, same_instance, source: source.to_owned(), handed_over: false };
         old.queue.close_with(Some(session::down(Kind::Superseded(message))));
-        if !hand_over {
-            tracing::warn!(agent = %old.agent, old = %old.source, new = %source, "two processes hold one identity");
-            self.emit(SessionEvent::Duplicate { agent: old.agent, old: old.source, new: source.to_owned() });
+        if !same_instance {
+            self.duplicate(old.agent, old.source, source);
             old.abandon_all(Ended::Superseded { by_epoch });
         }
+    }
+
+    fn duplicate(&self, agent: AgentKey, old: SocketAddr, new: &str) {
+        tracing::warn!(%agent, %old, new, "two processes hold one identity");
+        self.emit(SessionEvent::Duplicate { agent, old, new: new.to_owned() });
     }
 
     /// Ends a session: its calls fail, a newer session is left alone.
@@ -285,6 +314,12 @@ impl Hub {
         // Nobody need listen.
         let _ = self.0.events.send(event);
     }
+}
+
+/// Whether two processes keep their state in one place, so that one follows the other as
+/// pods do. A copied identity lies in another place.
+fn share_a_place(old: &proto::Hello, new: &proto::Hello) -> bool {
+    !new.place.is_empty() && new.place == old.place
 }
 
 /// Counts a connection out.

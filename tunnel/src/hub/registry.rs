@@ -2,10 +2,17 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
 
 /// A last epoch above this is not believed, so that epochs never run out.
 const MAX_CLAIM: u64 = u64::MAX >> 1;
+
+/// How long a process may be about after it handed over to the next one of its place.
+/// The old pod of a rolling update is told to stop within seconds; one that still knocks
+/// after this is no old pod.
+const OVERLAP: Duration = Duration::from_secs(5 * 60);
 
 /// What a `Hello` claims.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +22,7 @@ pub(super) struct Claim {
     pub(super) standby: bool,
     /// The highest epoch that the store knows.
     pub(super) floor: u64,
+    pub(super) now: Instant,
 }
 
 /// A session of some kind, as far as these rules care.
@@ -35,13 +43,29 @@ pub(super) struct Begun<S> {
 
 /// Another session lives, and the `Hello` asked only for a free place.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Taken;
+pub(super) struct Taken {
+    /// It handed over so long ago that it should have ended. Said once.
+    pub(super) outstayed: bool,
+}
 
 #[derive(Debug)]
 struct Slot<S> {
     epoch: u64,
     current: Option<Current<S>>,
     ended: Option<SystemTime>,
+    /// The process that handed over last, and when.
+    handed_over: Option<([u8; 16], Instant)>,
+}
+
+impl<S> Slot<S> {
+    fn new() -> Self {
+        Self { epoch: 0, current: None, ended: None, handed_over: None }
+    }
+
+    fn outstayed(&mut self, claim: &Claim) -> bool {
+        let long = |since: Instant| claim.now.saturating_duration_since(since) > OVERLAP;
+        self.handed_over.take_if(|(instance, since)| *instance == claim.instance && long(*since)).is_some()
+    }
 }
 
 /// The sessions of all agents.
@@ -63,13 +87,13 @@ impl<K: Eq + Hash + Copy, S: Clone> Registry<K, S> {
         lives: impl FnOnce(&S) -> bool,
         make: impl FnOnce(u64) -> S,
     ) -> Result<Begun<S>, Taken> {
-        let slot = self.slots.entry(key).or_insert(Slot { epoch: 0, current: None, ended: None });
+        let slot = self.slots.entry(key).or_insert_with(Slot::new);
         if let Some(current) = &slot.current
             && claim.standby
             && current.instance != claim.instance
             && lives(&current.session)
         {
-            return Err(Taken);
+            return Err(Taken { outstayed: slot.outstayed(claim) });
         }
         let epoch = slot.epoch.max(claim.floor).max(claim.last_epoch.min(MAX_CLAIM)).saturating_add(1);
         let session = make(epoch);
@@ -79,6 +103,13 @@ impl<K: Eq + Hash + Copy, S: Clone> Registry<K, S> {
         let displaced = slot.current.replace(new);
         let displaced = displaced.map(|old| (old.session, old.instance == claim.instance));
         Ok(Begun { session, displaced })
+    }
+
+    /// This process handed over to the next one of its place.
+    pub(super) fn hand_over(&mut self, key: K, instance: [u8; 16], now: Instant) {
+        if let Some(slot) = self.slots.get_mut(&key) {
+            slot.handed_over = Some((instance, now));
+        }
     }
 
     /// A session ended; a newer one is left alone. Says whether it was the current one.
@@ -137,7 +168,8 @@ mod tests {
             for event in events {
                 match event {
                     Event::Hello { agent, instance, last_epoch, standby, floor, lives } => {
-                        let claim = Claim { instance: [instance; 16], last_epoch, standby, floor };
+                        let now = Instant::now();
+                        let claim = Claim { instance: [instance; 16], last_epoch, standby, floor, now };
                         let at = usize::from(agent);
                         let result = registry.begin(agent, &claim, |_| lives, |epoch| epoch);
                         let refused = standby && lives && live[at].is_some_and(|(_, other)| other != instance);
@@ -163,5 +195,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn who_handed_over_and_knocks_long_after_has_outstayed_once() {
+        let (mut registry, began) = (Registry::<u8, u64>::new(), Instant::now());
+        let claim = |instance: u8, standby, seconds| Claim {
+            instance: [instance; 16],
+            last_epoch: 0,
+            standby,
+            floor: 0,
+            now: began + Duration::from_secs(seconds),
+        };
+        let knock = |registry: &mut Registry<u8, u64>, instance, seconds| {
+            registry.begin(1, &claim(instance, true, seconds), |_| true, |epoch| epoch).map(|_| ())
+        };
+        registry.begin(1, &claim(1, false, 0), |_| true, |epoch| epoch).unwrap();
+        registry.begin(1, &claim(2, false, 0), |_| true, |epoch| epoch).unwrap();
+        registry.hand_over(1, [1; 16], began);
+        assert_eq!(knock(&mut registry, 1, 299), Err(Taken { outstayed: false }), "an old pod that ends");
+        assert_eq!(knock(&mut registry, 3, 301), Err(Taken { outstayed: false }), "somebody else");
+        assert_eq!(knock(&mut registry, 1, 301), Err(Taken { outstayed: true }));
+        assert_eq!(knock(&mut registry, 1, 302), Err(Taken { outstayed: false }), "it is said once");
     }
 }

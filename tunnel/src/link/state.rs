@@ -38,6 +38,7 @@ enum Leaving {
     Stopped,
     Drained,
     Superseded { from: String },
+    HandedOver { from: String },
 }
 
 /// What is due, and when something next is.
@@ -115,6 +116,10 @@ impl State {
             Down::Superseded(by) if by.same_instance => {
                 self.leave(Leaving::Superseded { from: by.source }, None, now);
                 Act::None
+            }
+            Down::Superseded(by) if by.handed_over => {
+                self.leave(Leaving::HandedOver { from: by.source }, None, now);
+                Act::Signal(Signal::HandedOver)
             }
             Down::Superseded(by) => {
                 return Err(LinkEnd::Superseded { same_instance: false, from: by.source });
@@ -243,6 +248,7 @@ impl State {
         match self.leaving.take() {
             Some((Leaving::Drained, _)) => LinkEnd::Drained,
             Some((Leaving::Superseded { from }, _)) => LinkEnd::Superseded { same_instance: true, from },
+            Some((Leaving::HandedOver { from }, _)) => LinkEnd::HandedOver { from },
             Some((Leaving::Stopped, _)) | None => LinkEnd::Stopped,
         }
     }

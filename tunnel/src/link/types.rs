@@ -82,6 +82,9 @@ pub enum Signal {
         /// This connection is closed after this time.
         deadline: Duration,
     },
+    /// The next process of this agent took over: calls that run may end, and until then
+    /// no connection is opened and no certificate asked for.
+    HandedOver,
     /// A heartbeat's round trip.
     Beat {
         /// From sending to its echo.
@@ -114,6 +117,12 @@ pub enum LinkEnd {
     Superseded {
         /// Whether it was this same process, so that nothing is wrong.
         same_instance: bool,
+        /// Where the other came from.
+        from: String,
+    },
+    /// The next process of this agent took over, and the calls have ended.
+    #[error("handed over to {from}")]
+    HandedOver {
         /// Where the other came from.
         from: String,
     },
