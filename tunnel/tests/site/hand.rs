@@ -84,10 +84,15 @@ impl Hand {
 
     /// The same with its own Hello, and the Welcome.
     pub async fn connect_as(hub: &Hub, agent: AgentKey, hello: proto::Hello) -> (Self, proto::Welcome) {
+        Self::connect_saying(hub, agent, framed(&proto::ControlUp { kind: Some(Up::Hello(hello)) })).await
+    }
+
+    /// The same with its Hello as bytes.
+    pub async fn connect_saying(hub: &Hub, agent: AgentKey, hello: Bytes) -> (Self, proto::Welcome) {
         let (send, served) = Self::dial(hub, agent).await;
         let mut send = send.ready().await.unwrap();
         let (response, mut up) = send.send_request(request("Control"), false).unwrap();
-        up.send_data(framed(&proto::ControlUp { kind: Some(Up::Hello(hello)) }), false).unwrap();
+        up.send_data(hello, false).unwrap();
         let down = timeout(PATIENCE, response).await.unwrap().unwrap().into_body();
         let mut hand = Self { send, up, down, heard: BytesMut::new(), served };
         let Some(Down::Welcome(welcome)) = hand.hear().await else { panic!("no Welcome") };
