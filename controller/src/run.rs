@@ -30,7 +30,7 @@ use self::certificates::DoorCertificates;
 use self::doors::Doors;
 pub use self::sign_in::sign_in_code;
 pub use self::signals::serve;
-use crate::agents::{AgentMetrics, Agents};
+use crate::agents::{AgentMetrics, Agents, LEAD};
 use crate::app::{App, BootstrapError, Clock, Error as AppError, Opened};
 use crate::config::Config;
 use crate::edge::{Edge, EdgeLimits, EdgeMetrics, HttpLimits, Names};
@@ -112,7 +112,8 @@ pub async fn run(
     config.listen = listeners.doors.local_addr().map_err(RunError::Address)?;
     config.ops_listen = listeners.ops.local_addr().map_err(RunError::Address)?;
     let supervisor = Supervisor::new(shutdown);
-    let hub = Hub::new(uuid::Uuid::now_v7().to_string(), TunnelLimits::default());
+    let limits = TunnelLimits { drain: config.grace.saturating_sub(LEAD), ..TunnelLimits::default() };
+    let hub = Hub::new(uuid::Uuid::now_v7().to_string(), limits);
     let Opened { app, first_sign_in } = App::open(&config, Some(hub.clone()), Clock::system()).await?;
     start_rooms(&config, listeners, &app, &hub, &supervisor).await?;
     welcome::greet(&config, &app, first_sign_in.as_ref());

@@ -1,6 +1,7 @@
 //! One connection at the agents' door.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use culvert_pki::name::Identity;
 use culvert_pki::token::TokenId;
@@ -10,6 +11,7 @@ use culvert_proto::telemetry::v1::telemetry_server::TelemetryServer;
 use culvert_tunnel::{AgentKey, Ended, Hub, Peer};
 use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
 
 use super::admission::Gatekeeper;
 use super::enrolment::{Desk, MESSAGE_MAX};
@@ -27,7 +29,14 @@ pub(crate) struct Agents {
     pub(super) hub: Hub,
     pub(super) metrics: AgentMetrics,
     supervisor: Supervisor,
+    /// Cancelled when agents are to be told to move.
+    drain: CancellationToken,
 }
+
+/// How long after the doors were closed agents are told to move. What the gateway had taken
+/// by then must still be offered to them: bytes in a socket's buffer, and HTTP/2 requests
+/// that crossed the GOAWAY.
+pub(crate) const LEAD: Duration = Duration::from_secs(1);
 
 /// Whoever is at the other end, as TLS tells.
 pub(crate) struct Caller {
@@ -42,11 +51,20 @@ pub(crate) struct Caller {
 
 impl Agents {
     pub(crate) fn new(app: App, hub: Hub, metrics: AgentMetrics, supervisor: Supervisor) -> Self {
-        Agents { app, hub, metrics, supervisor }
+        Agents { app, hub, metrics, supervisor, drain: CancellationToken::new() }
     }
 
-    /// Starts the task that carries the hub's news.
+    /// Starts the tasks that carry the hub's news and tell agents of the end.
     pub(crate) fn start(&self) {
+        let (stop, drain) = (self.supervisor.stopping().clone(), self.drain.clone());
+        let hub = self.hub.clone();
+        self.supervisor.work("drain of agents", async move {
+            stop.cancelled().await;
+            if hub.counts().connections > 0 {
+                tokio::time::sleep(LEAD).await;
+            }
+            drain.cancel();
+        });
         let (room, stop) = (self.clone(), self.supervisor.stopping().clone());
         self.supervisor.keep("news of agents", move || room.clone().carry_news(stop.clone()));
     }
@@ -124,7 +142,7 @@ impl Agents {
         let not_after = certified.map(|(_, certified)| certified.not_after.into());
         let peer = Peer { agent, source: caller.source, not_after };
         let gatekeeper = Gatekeeper::new(self.app.clone(), self.hub.clone(), self.supervisor.clone(), serial);
-        let stop = self.supervisor.stopping().clone();
+        let stop = self.drain.clone();
         let ended = self.hub.serve(io, peer, gatekeeper, fallback, stop).await;
         (used.so_far(), ended)
     }

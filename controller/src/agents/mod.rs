@@ -28,5 +28,5 @@ mod sight;
 mod silence;
 mod telemetry;
 
-pub(crate) use self::door::{Agents, Caller};
+pub(crate) use self::door::{Agents, Caller, LEAD};
 pub(crate) use self::metrics::AgentMetrics;
