@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::api::Api;
 use crate::controller::{Controller, DOMAIN};
-use crate::process::{self, Child};
+use crate::process::{self, Child, Signal};
 use crate::wait;
 
 /// An agent's process and what it keeps.
@@ -17,6 +17,8 @@ pub struct Agent {
     folder: tempfile::TempDir,
     controller: String,
     kubeconfig: PathBuf,
+    /// `NAMESPACE/NAME` of the Secret that holds its state, if a Secret does.
+    secret: Option<String>,
     extra: Vec<String>,
     wrapper: Option<Wrapper>,
     child: Option<Child>,
@@ -35,6 +37,7 @@ impl Agent {
             folder,
             controller: controller.address().to_string(),
             kubeconfig: kubeconfig.to_owned(),
+            secret: None,
             extra: Vec::new(),
             wrapper: None,
             child: None,
@@ -62,6 +65,35 @@ impl Agent {
         self.controller = address.into();
     }
 
+    /// Reaches another API server.
+    #[must_use]
+    pub fn reaching(mut self, kubeconfig: &Path) -> Self {
+        kubeconfig.clone_into(&mut self.kubeconfig);
+        self
+    }
+
+    /// Keeps its state in a Secret of its cluster, as a pod does.
+    #[must_use]
+    pub fn keeping_in_secret(mut self, namespace_and_name: impl Into<String>) -> Self {
+        self.secret = Some(namespace_and_name.into());
+        self
+    }
+
+    /// The next pod of this agent's Deployment, not started: the same state in the same
+    /// Secret, and no token.
+    pub fn next_pod(&self) -> anyhow::Result<Self> {
+        Ok(Self {
+            folder: tempfile::tempdir()?,
+            controller: self.controller.clone(),
+            kubeconfig: self.kubeconfig.clone(),
+            secret: self.secret.clone(),
+            extra: self.extra.clone(),
+            wrapper: None,
+            child: None,
+            starts: 0,
+        })
+    }
+
     /// Another agent, not started, with a copy of this one's state and without a token.
     pub fn copy(&self) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
@@ -75,6 +107,7 @@ impl Agent {
             folder,
             controller: self.controller.clone(),
             kubeconfig: self.kubeconfig.clone(),
+            secret: self.secret.clone(),
             extra: self.extra.clone(),
             wrapper: None,
             child: None,
@@ -98,7 +131,7 @@ impl Agent {
             .args(["--controller", &self.controller, "--domain", DOMAIN])
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
-            .args(["--state", &format!("dir:{}", self.path("state").display())])
+            .args(["--state", &self.state()])
             .arg("--token-file")
             .arg(self.path("token"))
             .args(&self.extra)
@@ -138,6 +171,16 @@ impl Agent {
         }
     }
 
+    /// Its process.
+    pub fn process(&self) -> anyhow::Result<&Child> {
+        self.child.as_ref().context("the agent is stopped")
+    }
+
+    /// Sends it a signal and does not wait for what it does.
+    pub fn signal(&mut self, signal: Signal) -> anyhow::Result<()> {
+        self.child.as_mut().context("the agent is stopped")?.signal(signal)
+    }
+
     /// A file of its folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -174,6 +217,13 @@ impl Agent {
         wait::until(Duration::from_secs(20), || cluster_in(api, cluster, "connected"))
             .await
             .with_context(|| format!("the agent's log:\n{}", self.log()))
+    }
+
+    fn state(&self) -> String {
+        self.secret.as_ref().map_or_else(
+            || format!("dir:{}", self.path("state").display()),
+            |secret| format!("secret:{secret}"),
+        )
     }
 
     fn log_path(&self) -> PathBuf {

@@ -138,9 +138,14 @@ impl Controller {
         Ok(self.usage()?.memory)
     }
 
+    /// Its process.
+    pub fn process(&self) -> anyhow::Result<&Child> {
+        self.child.as_ref().context("the controller is stopped")
+    }
+
     /// What its process uses.
     pub fn usage(&self) -> anyhow::Result<Usage> {
-        Usage::of([self.child.as_ref().context("the controller is stopped")?.pid()])
+        Usage::of([self.process()?.pid()])
     }
 
     /// Changes rows of its embedded database behind its back, as to make time pass.

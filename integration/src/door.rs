@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -54,9 +53,13 @@ impl Door {
     }
 
     /// The same as an HTTP/1.1 client. Paths go out as they are written, dots and all.
-    pub async fn http1(&self) -> anyhow::Result<SendRequest<Full<Bytes>>> {
+    pub async fn http1<B>(&self) -> anyhow::Result<SendRequest<B>>
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
+        B: Send + 'static,
+    {
         let (sender, connection) = http1::handshake(TokioIo::new(self.open().await?)).await?;
-        tokio::spawn(connection);
+        tokio::spawn(connection.with_upgrades());
         Ok(sender)
     }
 

@@ -9,6 +9,7 @@ use culvert_pki::key::KeyPair;
 use culvert_pki::tls::{self, ClientIdentity};
 use culvert_pki::{csr, pem};
 use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
@@ -21,6 +22,9 @@ use crate::stage::clock;
 
 /// The longest a request through gateway, tunnel and agent may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The body of a request that is not simply there.
+pub type Upload = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The API of one cluster, through the gateway, as somebody.
 #[derive(Clone)]
@@ -103,9 +107,9 @@ impl Gateway {
         body: Option<&Value>,
     ) -> anyhow::Result<Answer> {
         let exchange = async {
-            let (response, _connection) = self.begin(method, path, headers, body).await?;
-            let status = response.status();
-            let text = response.into_body().collect().await?.to_bytes();
+            let (answer, _connection) = self.begin(method, path, headers, body).await?;
+            let status = answer.status();
+            let text = answer.into_body().collect().await?.to_bytes();
             anyhow::Ok(Answer::read(status, &text))
         };
         let answer = tokio::time::timeout(PATIENCE, exchange).await;
@@ -134,11 +138,24 @@ impl Gateway {
     }
 
     /// A `GET` whose answer has begun and is not read; it ends when this is dropped.
-    pub async fn unread(&self, path: &str) -> anyhow::Result<Unread> {
-        let (response, connection) =
-            self.begin(Method::GET, &format!("/clusters/{}{path}", self.cluster), &[], None).await?;
-        anyhow::ensure!(response.status().is_success(), "{}", response.status());
-        Ok(Unread { _answer: response, _connection: connection })
+    pub async fn unread(&self, path: &str) -> anyhow::Result<Exchange> {
+        let exchange = self.exchange(Method::GET, path, &[], no_body()).await?;
+        anyhow::ensure!(exchange.answer.status().is_success(), "{}", exchange.answer.status());
+        Ok(exchange)
+    }
+
+    /// A request to the cluster's API of which the answer's head has come.
+    pub async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Upload,
+    ) -> anyhow::Result<Exchange> {
+        let path = format!("/clusters/{}{path}", self.cluster);
+        let request = self.request(method, &path, headers).body(body)?;
+        let (answer, connection) = self.sent(request).await?;
+        Ok(Exchange { answer, _connection: connection })
     }
 
     async fn begin(
@@ -147,40 +164,100 @@ impl Gateway {
         path: &str,
         headers: &[(&str, &str)],
         body: Option<&Value>,
-    ) -> anyhow::Result<(Response<Incoming>, SendRequest<Full<Bytes>>)> {
+    ) -> anyhow::Result<(Response<Incoming>, SendRequest<Upload>)> {
+        let mut request = self.request(method, path, headers);
+        let body = match body {
+            Some(body) => {
+                request = request.header(header::CONTENT_TYPE, "application/json");
+                whole(Bytes::from(serde_json::to_vec(body)?))
+            }
+            None => no_body(),
+        };
+        self.sent(request.body(body)?).await
+    }
+
+    fn request(&self, method: Method, path: &str, headers: &[(&str, &str)]) -> http::request::Builder {
         let mut request = Request::builder().method(method).uri(path);
         request = request.header(header::HOST, self.door.name()).header(header::ACCEPT, "application/json");
         if let Some(token) = &self.bearer {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
         }
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let body = match body {
-            Some(body) => {
-                request = request.header(header::CONTENT_TYPE, "application/json");
-                Bytes::from(serde_json::to_vec(body)?)
-            }
-            None => Bytes::new(),
-        };
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
+    }
+
+    async fn sent(
+        &self,
+        request: Request<Upload>,
+    ) -> anyhow::Result<(Response<Incoming>, SendRequest<Upload>)> {
         let mut sender = self.door.http1().await?;
-        let response =
-            tokio::time::timeout(PATIENCE, sender.send_request(request.body(Full::new(body))?)).await;
+        let response = tokio::time::timeout(PATIENCE, sender.send_request(request)).await;
         Ok((response.context("no head of an answer came")??, sender))
     }
 }
 
-/// An answer that nobody reads, and its connection.
-pub struct Unread {
-    _answer: Response<Incoming>,
-    _connection: SendRequest<Full<Bytes>>,
+/// A request without a body.
+#[must_use]
+pub fn no_body() -> Upload {
+    whole(Bytes::new())
+}
+
+/// A body that is all there.
+#[must_use]
+pub fn whole(bytes: Bytes) -> Upload {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// An answer that has begun, and its connection, which ends when this is dropped.
+pub struct Exchange {
+    /// The answer.
+    pub answer: Response<Incoming>,
+    _connection: SendRequest<Upload>,
+}
+
+impl Exchange {
+    /// Reads `length` bytes of the answer's body or somewhat more, or all when there are fewer.
+    pub async fn take(&mut self, length: usize) -> anyhow::Result<Bytes> {
+        let mut taken = BytesMut::new();
+        while taken.len() < length {
+            match self.piece().await.with_context(|| format!("after {} bytes", taken.len()))? {
+                Some(piece) => taken.extend_from_slice(&piece),
+                None => break,
+            }
+        }
+        Ok(taken.freeze())
+    }
+
+    /// The same, and says only how many they were.
+    pub async fn read(&mut self, length: usize) -> anyhow::Result<usize> {
+        let mut read = 0;
+        while read < length {
+            match self.piece().await.with_context(|| format!("after {read} bytes"))? {
+                Some(piece) => read += piece.len(),
+                None => break,
+            }
+        }
+        Ok(read)
+    }
+
+    /// Reads the rest, which must end as a whole body does; how many bytes that were.
+    pub async fn rest(&mut self) -> anyhow::Result<usize> {
+        self.read(usize::MAX).await
+    }
+
+    async fn piece(&mut self) -> anyhow::Result<Option<Bytes>> {
+        let frame = tokio::time::timeout(PATIENCE, self.answer.body_mut().frame()).await;
+        match frame.context("nothing comes any more")? {
+            Some(frame) => Ok(Some(frame?.into_data().unwrap_or_default())),
+            None => Ok(None),
+        }
+    }
 }
 
 /// A watch that is open.
 pub struct Watch {
     body: Incoming,
     buffer: BytesMut,
-    _connection: SendRequest<Full<Bytes>>,
+    _connection: SendRequest<Upload>,
 }
 
 impl Watch {

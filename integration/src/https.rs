@@ -67,7 +67,7 @@ impl Drop for Https {
     }
 }
 
-fn acceptor(folder: &Path) -> anyhow::Result<TlsAcceptor> {
+pub(crate) fn acceptor(folder: &Path) -> anyhow::Result<TlsAcceptor> {
     let chain = vec![CertificateDer::from_pem_file(folder.join("server.crt"))?];
     let key = PrivateKeyDer::from_pem_file(folder.join("server.key"))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());

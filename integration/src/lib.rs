@@ -20,11 +20,13 @@
 //! | [`targets`] | servers of S3 and Azure Blob Storage, with TLS | 0.5 s |
 //! | [`webhook::Webhook`] | an admission webhook that says no | at once |
 //! | [`https::Https`] | a server with TLS that answers as a story says | at once |
+//! | [`origin::Origin`] | a small API server whose answers are large, slow, endless or missing | at once |
 //! | [`process::Child`] | any program, with its log, its end, and ways to end it | at once |
 //! | [`figures`] | medians, ratios and tables of what was measured | |
 //! | [`usage::Usage`] | what processes use: processor, memory, disk | |
 //! | [`wait::until`] | the only way to wait: bounded, and says what it saw last | |
 //! | [`controller`], [`agent`], [`api`], [`gateway`], [`stage`] | Culvert itself on top of these | |
+//! | [`faults::FaultProxy`] | a stretch of network that delays, stops, forgets and cuts | at once |
 //! | [`hand::Hand`], [`door::Door`], [`relay::Relay`] | clients that do what a well-behaved one never does | |
 //!
 //! # Who cleans up
@@ -55,12 +57,14 @@ pub mod controller;
 pub mod data_plane;
 pub mod door;
 pub mod engines;
+pub mod faults;
 pub mod figures;
 pub mod front;
 pub mod gateway;
 pub mod hand;
 pub mod https;
 pub mod kube;
+pub mod origin;
 pub mod person;
 pub mod postgres;
 pub mod process;

@@ -42,7 +42,9 @@ pub enum Signal {
 }
 
 impl Signal {
-    fn name(self) -> &'static str {
+    /// As `kill` knows it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Term => "TERM",
             Self::Int => "INT",
@@ -76,6 +78,11 @@ impl Child {
     /// Its process number. It stays its own for as long as this value lives.
     pub fn pid(&self) -> u32 {
         self.process.id()
+    }
+
+    /// File descriptors it holds now: files, sockets, pipes.
+    pub fn files(&self) -> anyhow::Result<usize> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())
     }
 
     /// Where its outputs go.

@@ -8,9 +8,9 @@ use anyhow::{Context, ensure};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use bytes::Bytes;
 use culvert_integration::agent::Agent;
+use culvert_integration::faults::{FaultProxy, Faults, Flow};
 use culvert_integration::hand::{Hand, enrol_request, refusal};
 use culvert_integration::postgres::Postgres;
-use culvert_integration::relay::Relay;
 use culvert_integration::stage::{Ground, Stage, ground};
 use culvert_integration::wait;
 use culvert_pki::csr;
@@ -200,10 +200,11 @@ async fn the_same_key_gets_the_same_certificate_again() -> anyhow::Result<()> {
 async fn an_agent_killed_before_it_stored_its_certificate_goes_on() -> anyhow::Result<()> {
     let (stage, ground) = (Stage::open().await?, ground().await?);
     let (cluster, agent) = stage.newcomer("plant", ground).await?;
-    let relay = Relay::start(stage.controller.address()).await?;
+    let line = FaultProxy::start(stage.controller.address()).await?;
     // The answer that carries certificates is the first large one after the handshake.
-    relay.hold_answers_larger_than(600);
-    let mut agent = agent.dialling(relay.address().to_string());
+    let held = Flow { held_from: Some(600), ..Flow::default() };
+    line.set(Faults { down: held, ..Faults::default() });
+    let mut agent = agent.dialling(line.address().to_string());
     agent.start()?;
     wait::until(Duration::from_secs(20), || async {
         let tokens = stage.admin.get(&format!("/clusters/{cluster}/join-tokens")).await?.ok()?;
