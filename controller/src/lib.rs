@@ -8,6 +8,7 @@
 //! - [`app`]: what the control plane does: authorise, decide, record.
 //! - `api`, `agents`, `gateway`: the three doors, blind to each other, which translate between
 //!   their wire and the app. [`tasks`]: what is done again and again.
+//! - `console`: the pages that people use the API by; knows no other room.
 //! - `edge`: the one port, its limits and TLS; knows no room behind it.
 //! - [`run`]: wires all of it together, and takes it apart again.
 //!
@@ -22,6 +23,7 @@ pub mod api;
 pub mod app;
 pub mod cli;
 pub mod config;
+mod console;
 pub mod domain;
 mod edge;
 mod gateway;

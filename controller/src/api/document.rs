@@ -49,8 +49,9 @@ pub(super) fn base() -> utoipa::openapi::OpenApi {
 pub fn document() -> &'static str {
     static TEXT: LazyLock<String> = LazyLock::new(|| {
         let mut document = super::described().into_openapi();
-        for item in document.paths.paths.values_mut() {
-            for operation in operations(item) {
+        for (path, item) in &mut document.paths.paths {
+            for (method, operation) in operations(item) {
+                operation.operation_id = Some(operation_id(method, path));
                 finish(operation);
             }
         }
@@ -61,8 +62,26 @@ pub fn document() -> &'static str {
     &TEXT
 }
 
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch].into_iter().flatten()
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let all = [
+        ("get", &mut item.get),
+        ("put", &mut item.put),
+        ("post", &mut item.post),
+        ("delete", &mut item.delete),
+        ("patch", &mut item.patch),
+    ];
+    all.into_iter().filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+}
+
+/// A name that no other operation has, as generators of clients want it:
+/// `get_clusters_by_cluster_lock`.
+fn operation_id(method: &str, path: &str) -> String {
+    let words = path.trim_start_matches("/api/v1").split('/').filter(|word| !word.is_empty());
+    let words = words.map(|word| match word.strip_prefix('{').and_then(|word| word.strip_suffix('}')) {
+        Some(parameter) => format!("_by_{parameter}"),
+        None => format!("_{}", word.replace(['-', '.'], "_")),
+    });
+    std::iter::once(method.to_owned()).chain(words).collect()
 }
 
 /// Every operation can fail, and in one form.
@@ -85,4 +104,23 @@ fn finish(operation: &mut Operation) {
 )]
 pub(super) async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], document())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_operations_have_one_name() {
+        let document: serde_json::Value = serde_json::from_str(document()).unwrap();
+        let paths = document["paths"].as_object().unwrap().values();
+        let ids: Vec<&str> = paths
+            .flat_map(|item| item.as_object().unwrap().values())
+            .filter_map(|operation| operation["operationId"].as_str())
+            .collect();
+        assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), ids.len(), "{ids:?}");
+        assert!(ids.contains(&"get_clusters_by_cluster_diagnosis"), "{ids:?}");
+    }
 }

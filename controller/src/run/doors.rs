@@ -12,6 +12,7 @@ use tower::ServiceExt as _;
 use super::peers;
 use crate::agents::{Agents, Caller};
 use crate::app::App;
+use crate::console;
 use crate::edge::{self, Arrival, Carried, Connection, Door, HttpLimits, Inner, Rooms, TurnedAway};
 use crate::gateway::{Answer, Gateway, Visit};
 use crate::supervise::Supervisor;
@@ -92,7 +93,13 @@ impl edge::Service for ApiDoor {
             if let Some(answer) = carried {
                 return answer.map(axum::body::Body::new);
             }
-            match router.oneshot(request).await {
+            let path = request.uri().path();
+            let answered = if console::is_for_pages(path) {
+                console::answer(request.method(), path, request.headers())
+            } else {
+                router.oneshot(request).await
+            };
+            match answered {
                 Ok(answer) => answer,
                 Err(never) => match never {},
             }
