@@ -25,9 +25,30 @@ demo-down: ## Stop the demo and leave nothing of it behind
 	@demo/down
 
 .PHONY: test
-test: requires kube engines programs ## Run every test on real parts; sets up what they need first
+test: requires kube engines console console-test programs ## Run every test on real parts; sets up what they need first
 	@# Stories wait for others more than they compute: more of them than cores at once.
 	@RUST_TEST_THREADS=$${RUST_TEST_THREADS:-4} .ci/step "test" .ci/test --workspace --locked --no-fail-fast
+
+# What npm installs, made anew only when the list of it changes.
+console/node_modules/.installed: console/package-lock.json
+	$(step) "packages of the console" npm ci --prefix console --no-audit --no-fund
+	@touch $@
+
+.PHONY: console
+console: console/node_modules/.installed ## Build the console, which the controller takes in when it is built next
+	$(step) "console" npm run --prefix console --silent build
+
+.PHONY: console-test
+console-test: console/node_modules/.installed
+	$(step) "units of the console" npm run --prefix console --silent test
+
+.PHONY: console-lint
+console-lint: console/node_modules/.installed
+	$(step) "lint of the console" npm run --prefix console --silent lint
+
+.PHONY: screenshots
+screenshots: requires kube console ## Take pictures of every screen of the console, into .work/screenshots
+	@CULVERT_SCREENSHOTS=$(CURDIR)/.work/screenshots .ci/step "pictures" cargo test --locked -p culvert-integration --test console a_browser
 
 .PHONY: ci
 ci: fmt-check kube lint test ## What CI runs: format, lint, test
@@ -41,7 +62,7 @@ fmt-check:
 	$(step) "format" cargo fmt --all --check
 
 .PHONY: lint
-lint: ## Check code, documentation and licences; a warning is an error
+lint: console-lint ## Check code, documentation and licences; a warning is an error
 	$(step) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 	@RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" .ci/step "documentation" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 	@if cargo deny --version >/dev/null 2>&1; then \
@@ -85,8 +106,8 @@ engines:
 	$(step) "servers of object stores" integration/targets/build
 
 .PHONY: images
-images: ## Make the container images of our programs and of the engines in .work/images
-	$(step) "release programs" cargo build --release --locked $(foreach name,$(shipped),-p culvert-$(name))
+images: console ## Make the container images of our programs and of the engines in .work/images
+	@CULVERT_CONSOLE=required .ci/step "release programs" cargo build --release --locked $(foreach name,$(shipped),-p culvert-$(name))
 	@mkdir -p .work/images
 	@for name in $(shipped); do \
 	    .ci/step "image of the $$name" images/build "localhost/culvert-$$name:$(version)" \

@@ -15,10 +15,24 @@ const teal: MantineColorsTuple = [
   '#064855',
 ];
 
+// Of the ground's own hue; Mantine's greys are brown beside it.
+const dark: MantineColorsTuple = [
+  '#dfe6ea',
+  '#b5c1ca',
+  '#a3b0ba',
+  '#7d8b96',
+  '#3a4650',
+  '#2b353d',
+  '#232c33',
+  '#1c2329',
+  '#171d22',
+  '#10151a',
+];
+
 export const theme = createTheme({
   primaryColor: 'culvert',
   primaryShade: { light: 8, dark: 8 },
-  colors: { culvert: teal },
+  colors: { culvert: teal, dark },
   fontFamily: 'system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif',
   fontFamilyMonospace: 'ui-monospace, "SF Mono", "DejaVu Sans Mono", Menlo, monospace',
   defaultRadius: 'md',

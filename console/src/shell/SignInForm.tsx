@@ -31,7 +31,7 @@ export function SignInForm({ done }: { done: () => void }) {
           autoFocus
           value={code}
           onChange={(event) => setCode(event.currentTarget.value)}
-          ff="monospace"
+          className="code-field"
         />
         {signIn.error !== null && <Failure error={signIn.error} />}
         <Button type="submit" loading={signIn.isPending} disabled={code.trim() === ''}>
