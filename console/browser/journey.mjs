@@ -73,6 +73,51 @@ async function lookAround() {
   await visitor.look('operations-empty');
 }
 
+async function create() {
+  await page.getByRole('link', { name: 'Databases', exact: true }).click();
+  await page.getByRole('link', { name: 'Create a database' }).first().click();
+  await page.getByLabel('Name').fill('orders');
+  await page.getByRole('textbox', { name: 'Cluster' }).click();
+  await page.getByRole('option', { name: 'factory-7' }).click();
+  await page.getByText('The cluster has 17.12').waitFor();
+  await page.getByText('What the project uses for it').waitFor();
+  await visitor.look('create-plan');
+  // What cannot be is said before it is asked for, and what is typed stays.
+  await page.getByLabel('Memory').fill('64Mi');
+  await page.getByRole('alert').first().waitFor();
+  await visitor.look('create-refused');
+  await page.getByLabel('Memory').fill('1Gi');
+  await page.getByRole('alert').waitFor({ state: 'detached' });
+  await page.getByRole('tab', { name: 'YAML' }).click();
+  await page.getByText('kind: DataService').waitFor();
+  await page.getByRole('button', { name: 'Create', exact: true }).click();
+  await heading('Create orders').waitFor();
+  await page.locator('[data-step][data-state=running]').waitFor();
+  await visitor.look('operation');
+  await visitor.narrow('operation');
+  await page.getByRole('link', { name: 'orders', exact: true }).click();
+  await heading('orders').waitFor();
+  await page.getByText('It has no backups').waitFor();
+  await visitor.look('database');
+  await visitor.narrow('database');
+  await page.getByRole('link', { name: 'Databases', exact: true }).click();
+  await page.getByRole('link', { name: 'orders' }).waitFor();
+  await visitor.look('databases');
+  await page.getByRole('link', { name: 'Operations', exact: true }).click();
+  await page.getByRole('link', { name: 'Create orders' }).waitFor();
+  await visitor.look('operations');
+}
+
+async function cancel() {
+  await page.getByRole('link', { name: 'Create orders' }).click();
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page
+    .getByText(/^(Cancelling|Cancelled)$/)
+    .first()
+    .waitFor();
+  await visitor.look('operation-cancelled');
+}
+
 async function lockIt() {
   await page.goto('/clusters/factory-7');
   await page.getByRole('button', { name: 'Lock' }).click();
@@ -105,7 +150,7 @@ async function keyboard() {
 }
 
 try {
-  for (const part of [signIn, connect, lookAround, lockIt, keyboard]) {
+  for (const part of [signIn, connect, lookAround, create, cancel, lockIt, keyboard]) {
     await part();
     console.log(`passed: ${part.name}`);
   }

@@ -138,6 +138,25 @@ pub struct Ground {
     pub kubeconfig: PathBuf,
 }
 
+impl Ground {
+    /// Has the kinds of data services, and says what an operator would: that one version of
+    /// PostgreSQL can be run. No operator runs, so what is asked for begins and does not end.
+    pub async fn offer_postgresql(&self) -> anyhow::Result<()> {
+        let kinds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../resources/crds");
+        let kinds = kinds.to_str().context("a path that is not text")?;
+        self.plane.get(&["apply", "--server-side", "-f", kinds]).await?;
+        self.plane.get(&["wait", "--for=condition=Established", "-f", kinds, "--timeout=30s"]).await?;
+        let plane =
+            "apiVersion: data.culvert.dev/v1alpha1\nkind: DataPlane\nmetadata: {name: default}\nspec: {}\n";
+        self.plane.apply(plane).await?;
+        let engine = json!({"engine": "postgresql", "version": "17.12", "image": "example/postgresql:17.12",
+            "ready": true});
+        let status = json!({"status": {"engines": [engine]}}).to_string();
+        let asked = ["patch", "dataplane", "default", "--subresource=status", "--type=merge", "-p", &status];
+        self.plane.get(&asked).await.map(drop)
+    }
+}
+
 /// The ground, which the first story to come prepares.
 pub async fn ground() -> anyhow::Result<&'static Ground> {
     static GROUND: OnceCell<Ground> = OnceCell::const_new();

@@ -1,5 +1,5 @@
 //! Story: somebody who has never seen Culvert signs in to the console with a browser, connects
-//! a cluster, and looks at every screen.
+//! a cluster, asks for a database in it, and looks at every screen.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +23,7 @@ fn console() -> PathBuf {
 #[tokio::test]
 async fn a_browser_connects_a_cluster() -> anyhow::Result<()> {
     let (controller, ground) = (Controller::start().await?, ground().await?);
+    ground.offer_postgresql().await?;
     let folder = tempfile::tempdir()?;
     std::fs::copy(controller.path("first-code"), folder.path().join("code"))?;
     let mut visit = visit(&controller, folder.path())?;

@@ -2,7 +2,6 @@
 //! real tunnel; what they mistype is named, and of two people at once the second is told. No
 //! operator runs, so work is started and not waited for.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -86,23 +85,8 @@ impl Place {
 async fn prepared() -> anyhow::Result<&'static Ground> {
     static PREPARED: OnceCell<()> = OnceCell::const_new();
     let ground = ground().await?;
-    PREPARED.get_or_try_init(|| prepare(ground)).await?;
+    PREPARED.get_or_try_init(|| ground.offer_postgresql()).await?;
     Ok(ground)
-}
-
-async fn prepare(ground: &Ground) -> anyhow::Result<()> {
-    let kinds = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../resources/crds");
-    let kinds = kinds.to_str().context("a path that is not text")?;
-    ground.plane.get(&["apply", "--server-side", "-f", kinds]).await?;
-    ground.plane.get(&["wait", "--for=condition=Established", "-f", kinds, "--timeout=30s"]).await?;
-    let plane =
-        "apiVersion: data.culvert.dev/v1alpha1\nkind: DataPlane\nmetadata: {name: default}\nspec: {}\n";
-    ground.plane.apply(plane).await?;
-    let engine = json!({"engine": "postgresql", "version": "17.12", "image": "example/postgresql:17.12",
-        "ready": true});
-    let status = json!({"status": {"engines": [engine]}}).to_string();
-    let asked = ["patch", "dataplane", "default", "--subresource=status", "--type=merge", "-p", &status];
-    ground.plane.get(&asked).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-// What a browser has and happy-dom has not.
+// What a browser has and the tests' has not, and an empty page after each test.
 import { cleanup } from '@testing-library/react';
 import { afterEach } from 'vitest';
 
