@@ -77,7 +77,7 @@ async function create() {
   await page.getByRole('link', { name: 'Databases', exact: true }).click();
   await page.getByRole('link', { name: 'Create a database' }).first().click();
   await page.getByLabel('Name').fill('orders');
-  await page.getByRole('textbox', { name: 'Cluster' }).click();
+  await page.getByPlaceholder('A connected cluster').click();
   await page.getByRole('option', { name: 'factory-7' }).click();
   await page.getByText('The cluster has 17.12').waitFor();
   await page.getByText('What the project uses for it').waitFor();
@@ -125,7 +125,7 @@ async function lockIt() {
   await page.getByText(`culvert cluster lock factory-7 --message 'it'\\''s incident 4711'`).waitFor();
   await visitor.look('lock');
   await page.getByRole('dialog').getByRole('button', { name: 'Lock', exact: true }).click();
-  await page.getByText("Locked: it's incident 4711").waitFor();
+  await page.getByText("Locked: it's incident 4711", { exact: true }).waitFor();
   await visitor.look('cluster-locked');
   // A second tab follows by the stream of the first one.
   const second = await visitor.context.newPage();

@@ -55,7 +55,7 @@ function About({ of }: { of: Service }) {
   return (
     <>
       {specOf(of).engine} in{' '}
-      <TextLink to="/clusters/$cluster" params={{ cluster: of.cluster.name }} size="sm">
+      <TextLink to="/clusters/$cluster" params={{ cluster: of.cluster.name }} size="sm" underline="always">
         {of.cluster.name}
       </TextLink>
       , namespace {of.namespace}
@@ -97,7 +97,10 @@ function Running({ of }: { of: Service }) {
         stale={of.stale}
         of={[
           ['Version', `${spec.engine} ${status.version?.running ?? spec.version}`],
-          ['Instances', `${status.readyReplicas ?? '–'} ready of ${spec.topology?.replicas ?? 1}${topology}`],
+          [
+            'Instances',
+            `${status.readyReplicas ?? 'none'} ready of ${spec.topology?.replicas ?? 1}${topology}`,
+          ],
           [
             'CPU and memory',
             `${spec.resources?.cpu ?? 'default'}, ${spec.resources?.memory ?? 'default'} each`,

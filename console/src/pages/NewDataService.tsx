@@ -129,7 +129,8 @@ function Place({ form, change, problem }: PartProps) {
         />
         <Select
           label="Cluster"
-          description="Connected clusters"
+          description="Where it runs"
+          placeholder="A connected cluster"
           required
           searchable
           nothingFoundMessage="None of that name is connected"
@@ -151,6 +152,7 @@ function Engine({ form, change, problem }: PartProps) {
     <>
       <Select
         label="Engine"
+        description="What runs in it"
         allowDeselect={false}
         data={[
           { value: 'postgresql', label: 'PostgreSQL' },

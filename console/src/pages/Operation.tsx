@@ -30,13 +30,13 @@ export function Operation() {
       {(found) => (
         <Page title={titleOf(found)} beside={<State of={found.state} />} about={<Code>{found.id}</Code>}>
           {found.failure != null && <Why cause={found.failure} />}
-          <Ways of={found} />
           <Card title="Steps" aside={<Expected of={found} />}>
             <Transferred of={found} />
             {found.steps.map((step) => (
               <Step key={step.name} step={step} />
             ))}
           </Card>
+          <Ways of={found} />
           <Card title="About">
             <Facts
               of={[
@@ -90,7 +90,8 @@ function Transferred({ of }: { of: OperationData }) {
 }
 
 function Step({ step }: { step: StepData }) {
-  const look = lookOf(step.state);
+  // A step that has not begun is not busy, as a service or an operation that waits is.
+  const look = step.state === 'pending' ? lookOf('off') : lookOf(step.state);
   return (
     <div className="light-row" data-step={step.name} data-state={step.state}>
       <span className={`light tone-${look.tone}`}>

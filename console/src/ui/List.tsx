@@ -70,7 +70,7 @@ function Rows<T>({ label, columns, id, list }: ListProps<T> & { list: Listed<T> 
       <Text size="sm" c="dimmed">
         {more
           ? `The first ${list.items.length} ${label}; filter to find others.`
-          : `${list.items.length} ${label}`}
+          : `${list.items.length} ${list.items.length === 1 ? label.replace(/s$/, '') : label}`}
       </Text>
     </Stack>
   );
