@@ -99,7 +99,7 @@ function Running({ of }: { of: Service }) {
           ['Version', `${spec.engine} ${status.version?.running ?? spec.version}`],
           [
             'Instances',
-            `${status.readyReplicas ?? 'none'} ready of ${spec.topology?.replicas ?? 1}${topology}`,
+            `${status.readyReplicas ?? `none of ${spec.topology?.replicas ?? 1}`} ready${topology}`,
           ],
           [
             'CPU and memory',
