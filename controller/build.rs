@@ -15,11 +15,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={}", console.join("dist").display());
     println!("cargo:rerun-if-changed={}", console.join("placeholder").display());
     let folder = chosen(&console)?.canonicalize()?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let taken = out.join("console");
+    if taken.exists() {
+        fs::remove_dir_all(&taken)?;
+    }
+    copy(&folder, &taken)?;
     let mut files = Vec::new();
-    files_below(&folder, &mut files)?;
+    files_below(&taken, &mut files)?;
     files.sort();
-    let target = Path::new(&env::var("OUT_DIR")?).join("console.rs");
-    fs::write(target, table(&folder, &files)?)?;
+    fs::write(out.join("console.rs"), table(&taken, &files)?)?;
+    Ok(())
+}
+
+/// The console may be built again while the compiler reads it, so it reads a copy.
+fn copy(from: &Path, to: &Path) -> Result<(), Box<dyn Error>> {
+    let mut files = Vec::new();
+    files_below(from, &mut files)?;
+    for file in files {
+        let copy = to.join(file.strip_prefix(from)?);
+        fs::create_dir_all(copy.parent().unwrap_or(to))?;
+        fs::copy(&file, copy)?;
+    }
     Ok(())
 }
 
