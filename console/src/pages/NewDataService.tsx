@@ -42,7 +42,7 @@ const START: Form = {
 /** What a new service of an engine begins with. */
 const ENGINES: Record<string, Partial<Form>> = {
   postgresql: { engine: 'postgresql', version: '17', storage: '10Gi' },
-  valkey: { engine: 'valkey', version: '8', storage: '1Gi', synchronous: false },
+  valkey: { engine: 'valkey', version: '8.1', storage: '1Gi', synchronous: false },
 };
 
 export function NewDataService() {
