@@ -59,7 +59,7 @@ async function lookAround() {
   await visitor.look('cluster');
   await visitor.narrow('cluster');
   await page.getByRole('link', { name: 'Clusters', exact: true }).click();
-  await page.getByRole('cell', { name: 'Connected' }).waitFor();
+  await page.getByRole('cell', { name: 'Connected', exact: true }).waitFor();
   await visitor.look('clusters');
   await visitor.narrow('clusters');
   await page.getByRole('link', { name: 'Home', exact: true }).click();
@@ -135,7 +135,7 @@ async function lockIt() {
   await second.locator('[data-live=true]').waitFor();
   await page.getByRole('button', { name: 'Unlock' }).click();
   await page.getByRole('dialog').getByRole('button', { name: 'Unlock', exact: true }).click();
-  await second.getByRole('cell', { name: 'Connected' }).waitFor();
+  await second.getByRole('cell', { name: 'Locked' }).waitFor({ state: 'detached' });
   await second.close();
 }
 

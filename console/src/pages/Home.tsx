@@ -44,7 +44,7 @@ function Needs() {
   return (
     <Card title="Needs attention">
       {list.length === 0 ? (
-        <Group gap="xs">
+        <Group gap="xs" wrap="nowrap">
           <span className="light tone-good">
             <Icon name="check" size={14} />
           </span>
