@@ -13,6 +13,8 @@
 //!
 //! Mistakes a newcomer could make:
 //! - telling before the commit: the others would read the old state, and not again;
+//! - to look at the others whenever there is news: ten looks in a burst of it would see no
+//!   new beat, and everybody would seem gone;
 //! - to conclude from a failed look that a replica is gone.
 
 use std::collections::{HashMap, HashSet};
@@ -25,6 +27,7 @@ use culvert_pki::tls::{ClientIdentity, trusted_client};
 use culvert_tunnel::{AgentKey, Moved, Owner, SessionInfo};
 use rustls::ClientConfig;
 use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -194,16 +197,21 @@ impl App {
     pub async fn be_replica(self, stop: CancellationToken) -> Result<(), std::convert::Infallible> {
         let Some(replicas) = &self.inner.replicas else { return Ok(()) };
         let mut round = Round { app: &self, replicas, beat: 1, told: 1, failing: false };
+        let mut beats = tokio::time::interval(EVERY);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            round.go().await;
-            let rung = async {
+            let next = async {
                 tokio::select! {
-                    () = tokio::time::sleep(EVERY) => {}
-                    () = replicas.ring.notified() => {}
+                    // First, so that much news never keeps a beat back.
+                    biased;
+                    _ = beats.tick() => true,
+                    () = replicas.ring.notified() => false,
                 }
             };
-            if stop.run_until_cancelled(rung).await.is_none() {
-                return Ok(());
+            match stop.run_until_cancelled(next).await {
+                Some(true) => round.look().await,
+                Some(false) => round.tell().await,
+                None => return Ok(()),
             }
         }
     }
@@ -239,8 +247,8 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// A failure is told once; what was not written or read is tried again.
-    async fn go(&mut self) {
+    /// Once each [`EVERY`] and no oftener: the others' beats are counted in looks.
+    async fn look(&mut self) {
         match self.exchange().await {
             Ok(()) => {
                 if std::mem::take(&mut self.failing) {
@@ -249,15 +257,22 @@ impl Round<'_> {
                     self.app.revoked_elsewhere();
                 }
             }
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    let error = &error as &dyn std::error::Error;
-                    tracing::warn!(
-                        error,
-                        "the other replicas cannot be heard; they are believed to be as they were"
-                    );
-                }
-            }
+            Err(error) => self.failed(&error),
+        }
+    }
+
+    /// Has news written at once, between two looks.
+    async fn tell(&mut self) {
+        if let Err(error) = self.speak(self.app.store()).await {
+            self.failed(&error);
+        }
+    }
+
+    /// A failure is told once; what was not written or read is tried again at the next look.
+    fn failed(&mut self, error: &Error) {
+        if !std::mem::replace(&mut self.failing, true) {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(error, "the other replicas cannot be heard; they are believed to be as they were");
         }
     }
 
