@@ -225,3 +225,19 @@ async fn live_calls_do_not_notice_that_the_database_restarts() -> anyhow::Result
     pair.at_b.cluster_create("late").await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn much_news_at_once_makes_nobody_seem_gone() -> anyhow::Result<()> {
+    let pair = Pair::open().await?;
+    let site = pair.enrol("busy").await?;
+    // Each is news for the other, and many come between two beats of its.
+    let began = Instant::now();
+    for number in 0..2000 {
+        if began.elapsed() > Duration::from_secs(3) {
+            break;
+        }
+        pair.at_b.cluster_create(&format!("burst-{number}")).await?;
+    }
+    ensure!(!pair.b.log().contains("another replica is gone"), "{}", pair.logs());
+    pair.gateway_b(&site)?.get("/version").await?.ok().map(drop)
+}
